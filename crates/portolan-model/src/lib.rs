@@ -1,0 +1,23 @@
+//! The nouns of Portolan and the seam between its roles.
+//!
+//! **Purpose**: one vocabulary — services, instances, changes — that the registry, the registrator and the gateway
+//! share without naming each other.
+//! **Knows**: what an instance is, what may be said of it, how a watcher learns of changes.
+//! **Must not know**: any transport, engine, clock, async runtime or log.
+//! **Start at**: [`Registration`] (what an owner says), [`Instance`] (what a registry holds), [`Registry`] (the seam).
+
+mod change;
+mod filter;
+mod id;
+mod instance;
+mod registry;
+mod view;
+
+pub use change::{Change, ChangeSource, Interest, Subscription};
+pub use filter::Filter;
+pub use id::{IdError, Incarnation, InstanceId, Owner, Revision, ServiceName, Zone};
+pub use instance::{
+    Endpoint, EndpointError, Health, Host, Instance, Limit, Phase, Protocol, Registration, Weight,
+};
+pub use registry::{Guard, Listing, Pending, Registry, RegistryError, ServiceView};
+pub use view::View;
