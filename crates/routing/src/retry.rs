@@ -39,20 +39,14 @@ impl RetryRule {
     pub fn allows(self, failure: Failure) -> bool {
         match failure {
             Failure::Connect | Failure::NothingSent => true,
-            Failure::ClosedBeforeAnswer { .. } => self.covers_unanswered() && failure.on_kept_alive(),
+            Failure::ClosedBeforeAnswer { kept_alive } => kept_alive && self.idempotent && self.replayable,
             Failure::BadAnswer | Failure::Timeout => false,
         }
     }
 
-    /// Whether a request may be repeated although it was sent: only then is it worth keeping a copy of it.
-    pub fn covers_unanswered(self) -> bool {
-        self.idempotent && self.replayable
-    }
-}
-
-impl Failure {
-    fn on_kept_alive(self) -> bool {
-        matches!(self, Self::ClosedBeforeAnswer { kept_alive: true })
+    /// Whether the request can be sent again at all: only then is a copy worth keeping.
+    pub fn replayable(self) -> bool {
+        self.replayable
     }
 }
 

@@ -1,0 +1,32 @@
+//! One panic is one 500: it ends the request that caused it, and nothing else.
+
+use std::any::Any;
+use std::future::{Future, poll_fn};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::pin;
+use std::task::Poll;
+
+/// Runs `request`; a panic in it becomes its message. What the request shared with others is left whole: the pool and
+/// the connection list change only in straight code that cannot panic half-way.
+pub(super) async fn caught<T>(request: impl Future<Output = T>) -> Result<T, String> {
+    let mut request = pin!(request);
+    poll_fn(|cx| match catch_unwind(AssertUnwindSafe(|| request.as_mut().poll(cx))) {
+        Ok(Poll::Pending) => Poll::Pending,
+        Ok(Poll::Ready(done)) => Poll::Ready(Ok(done)),
+        Err(panic) => Poll::Ready(Err(message(&*panic))),
+    })
+    .await
+}
+
+fn message(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().map(|s| (*s).to_owned());
+    text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "no message".to_owned())
+}
+
+/// Lets a test make a request panic. Not in any build but the unit tests'.
+#[cfg(test)]
+pub(super) fn fault_point(headers: &http::HeaderMap) {
+    if headers.contains_key("x-test-panic") {
+        panic!("asked for by a test");
+    }
+}
