@@ -9,7 +9,7 @@ use std::time::Duration;
 use catalog::{Catalog, Command, Event, Marks, Millis, decide, evolve};
 use portolan_model::{
     Change, Endpoint, Filter, Guard, Health, Incarnation, Instance, InstanceId, Interest, Owner, Phase,
-    Protocol, Registration, Revision, ServiceName, View, Weight,
+    Protocol, Registration, ServiceName, View, Weight,
 };
 use proptest::prelude::*;
 
