@@ -17,6 +17,13 @@ mod stream;
 mod trusted;
 mod upstream;
 
+#[cfg(test)]
+extern crate self as gateway;
+#[cfg(test)]
+#[path = "../tests/gateway/rig.rs"]
+#[allow(dead_code, reason = "shared with the integration tests, which use all of it")]
+mod rig;
+
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;

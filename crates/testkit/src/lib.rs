@@ -1,1 +1,13 @@
-//! testkit
+//! Development only: what tests share.
+//!
+//! **Purpose**: one place for fakes that produce faults, for raw HTTP on a wire, and for the conformance battery that
+//! every registry passes.
+//! **Knows**: the nouns and seams of `portolan-model`, HTTP/1.1 as bytes.
+//! **Must not know**: any crate it helps to test.
+//! **Start at**: [`upstream`] (instances that misbehave on demand), [`wire`] (a client without a codec),
+//! [`registry_battery`] (what every `Registry` must do), [`memory_registry`] (the simplest one).
+
+pub mod memory_registry;
+pub mod registry_battery;
+pub mod upstream;
+pub mod wire;

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use http::header::{ACCEPT, CONNECTION, CONTENT_TYPE};
+use http::header::{ACCEPT, CONTENT_TYPE};
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 use portolan_model::ServiceName;
 use routing::{BadPath, Failure, Miss};
@@ -94,7 +94,7 @@ impl Refusal {
         headers.insert(CAUSE, HeaderValue::from_static(cause));
         if matches!(self, Self::Connect | Self::Framing) {
             // What follows on this connection cannot be told apart from this request's body.
-            headers.insert(CONNECTION, HeaderValue::from_static("close"));
+            super::headers::close_after(headers);
         }
         answer
     }

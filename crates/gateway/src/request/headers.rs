@@ -39,6 +39,11 @@ pub(super) fn sign_answer(headers: &mut HeaderMap, id: &RequestId) {
     headers.insert(id::HEADER, id.value());
 }
 
+/// Has the codec close the client's connection once the answer is through.
+pub(super) fn close_after(headers: &mut HeaderMap) {
+    headers.insert(CONNECTION, HeaderValue::from_static("close"));
+}
+
 /// Whether the sender said that it will close the connection.
 pub(super) fn says_close(headers: &HeaderMap) -> bool {
     options(headers).any(|option| option.eq_ignore_ascii_case("close"))

@@ -46,6 +46,7 @@ async fn live(
     #[cfg(test)]
     panic::fault_point(request.headers());
     let target = vet::vet(&request)?;
+    let ambiguous = vet::may_have_had_two_lengths(&request);
     let table = shared.table.load_full();
     let matched = table.find(&target.question(request.headers()))?;
     let uri = target.rewritten(&matched.rewrite, request.uri())?;
@@ -54,5 +55,8 @@ async fn live(
     *request.uri_mut() = uri;
     let mut answer = forward::forward(shared, &matched, request).await?;
     tunnel::connect(shared, tunnel, &mut answer);
+    if ambiguous {
+        headers::close_after(answer.headers_mut());
+    }
     Ok(answer)
 }

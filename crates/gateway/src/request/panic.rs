@@ -30,3 +30,34 @@ pub(super) fn fault_point(headers: &http::HeaderMap) {
         panic!("asked for by a test");
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::rig::{Rig, within};
+    use testkit::upstream::Behaviour;
+    use testkit::wire::Client;
+
+    #[tokio::test]
+    async fn one_panic_is_one_500() {
+        let rig = Rig::start();
+        let _web = rig.instance("web", "a", Behaviour::Answer("ok")).await;
+        let address = rig.handle.local_addr();
+        let mut others = tokio::task::JoinSet::new();
+        for n in 0..100 {
+            others.spawn(async move {
+                let mut client = Client::connect(address).await.unwrap();
+                let mut answers = Vec::new();
+                for turn in 0..5 {
+                    let headers = if n == 50 && turn == 2 { "x-test-panic: 1\r\n" } else { "" };
+                    answers.push(client.get("/web/", headers).await.unwrap().status());
+                }
+                (n, answers)
+            });
+        }
+        for (n, answers) in within(others.join_all()).await {
+            let expect = if n == 50 { [200, 200, 500, 200, 200] } else { [200; 5] };
+            assert_eq!(answers, expect, "client {n}");
+        }
+        rig.stop().await;
+    }
+}

@@ -71,6 +71,13 @@ fn framing(headers: &HeaderMap) -> Result<(), Refusal> {
     Ok(())
 }
 
+/// The codec drops a `Content-Length` that stands beside `Transfer-Encoding` before anybody can see it. What is
+/// forwarded is then sound; but whoever sent both must not get another request read from that connection (RFC 9112
+/// section 6.1), and as they cannot be told from other senders of chunked bodies, none of these do.
+pub(super) fn may_have_had_two_lengths(request: &Request<Body>) -> bool {
+    request.headers().contains_key(TRANSFER_ENCODING)
+}
+
 /// Exactly one host in HTTP/1.1 (RFC 9112 section 3.2); an absolute target overrides the header.
 fn host(request: &Request<Body>) -> Result<Option<String>, Refusal> {
     let mut hosts = request.headers().get_all(HOST).iter();
