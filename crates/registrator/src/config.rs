@@ -1,0 +1,57 @@
+//! What a registrator is told.
+
+use std::collections::BTreeSet;
+use std::net::{IpAddr, Ipv4Addr};
+use std::time::Duration;
+
+use portolan_model::{IdError, Owner};
+
+/// What a registrator is told. Start from [`Config::new`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Config {
+    /// Whose instances it makes; it touches no others.
+    pub owner: Owner,
+    /// First part of the ids it makes (`hostname:container:port`).
+    pub hostname: String,
+    /// The address of this host: what a port published on every address is registered with.
+    pub ip: IpAddr,
+    /// Register `ip` also for ports published on one particular address.
+    pub force_ip: bool,
+    /// Register the container's own address and port in place of the published ones; unpublished ports count then.
+    pub internal: bool,
+    /// Register only what was given a name.
+    pub explicit: bool,
+    /// Added to the tags of every instance.
+    pub tags: BTreeSet<String>,
+    /// A label that holds the address to register, up to its last `/`.
+    pub ip_label: Option<String>,
+    /// The longest time between two reads of everything, also when the engine tells nothing.
+    pub period: Duration,
+    /// How long after its stop timeout a container that did not end is put back into service.
+    pub stop_margin: Duration,
+    /// How long one read of the engine or one write to the registry may take.
+    pub answer_timeout: Duration,
+}
+
+impl Config {
+    /// Registers published ports of this host on loopback, as `registrator:<hostname>`.
+    ///
+    /// # Errors
+    /// When the host name cannot be part of an owner's name.
+    pub fn new(hostname: impl Into<String>) -> Result<Self, IdError> {
+        let hostname = hostname.into();
+        Ok(Self {
+            owner: Owner::new(format!("registrator:{hostname}"))?,
+            hostname,
+            ip: IpAddr::V4(Ipv4Addr::LOCALHOST),
+            force_ip: false,
+            internal: false,
+            explicit: false,
+            tags: BTreeSet::new(),
+            ip_label: None,
+            period: Duration::from_secs(15),
+            stop_margin: Duration::from_secs(10),
+            answer_timeout: Duration::from_secs(10),
+        })
+    }
+}

@@ -1,0 +1,134 @@
+//! The driver. Three loops that share nothing but values: one follows the engine and publishes sights of it, one
+//! follows the registry, and one reconciles the two whenever either has news, and once a period.
+
+mod condition;
+mod follow;
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use portolan_model::{Interest, Registry};
+use runtime::{Backoff, Nudge, Reconcile, Reporter, Shutdown, StatusBoard, Step};
+use tokio::sync::watch;
+
+use crate::book::Book;
+use crate::config::Config;
+use crate::desired::desired;
+use crate::execute::execute;
+use crate::plan::{Plan, plan};
+use crate::source::ContainerSource;
+use crate::world::Sight;
+use condition::Condition;
+use follow::Follow;
+
+/// Keeps a registry in step with a container source. Made by [`build`], runs until shutdown.
+pub struct Registrator {
+    config: Config,
+    source: Arc<dyn ContainerSource>,
+    registry: Arc<dyn Registry>,
+    reporter: Reporter,
+}
+
+/// A registrator that says how it fares on `board`, as `registrator`. Connects to nothing yet.
+pub fn build(
+    config: Config,
+    source: Arc<dyn ContainerSource>,
+    registry: Arc<dyn Registry>,
+    board: &StatusBoard,
+) -> Registrator {
+    Registrator { config, source, registry, reporter: board.reporter("registrator") }
+}
+
+impl Registrator {
+    /// Runs until shutdown. What is registered stays registered: containers outlive whoever watches them.
+    pub async fn run(self, shutdown: Shutdown) {
+        let Self { config, source, registry, reporter } = self;
+        let nudge = Nudge::default();
+        let condition = Arc::new(Condition::new(reporter, source.location()));
+        let (publish, sights) = watch::channel(Arc::default());
+        let follow = Follow::new(&config, source, publish, nudge.clone(), Arc::clone(&condition));
+        let keeper =
+            Keeper { book: Mutex::new(Book::new(config.owner.clone())), config, registry, sights, condition };
+        let reconcile = Reconcile {
+            period: keeper.config.period,
+            backoff: Backoff::new(Duration::from_millis(50), Duration::from_secs(5)),
+            nudge: nudge.clone(),
+        };
+        tokio::join!(
+            follow.run(shutdown.clone()),
+            keeper.listen(&nudge, shutdown.clone()),
+            reconcile.run(shutdown, || keeper.step()),
+        );
+        keeper.condition.stopped();
+    }
+}
+
+/// Keeps the registry's side.
+struct Keeper {
+    config: Config,
+    registry: Arc<dyn Registry>,
+    book: Mutex<Book>,
+    sights: watch::Receiver<Arc<Sight>>,
+    condition: Arc<Condition>,
+}
+
+impl Keeper {
+    /// Folds what the registry tells into the book.
+    async fn listen(&self, nudge: &Nudge, shutdown: Shutdown) {
+        let mut subscription = self.registry.subscribe(Interest::All);
+        loop {
+            let change = tokio::select! {
+                biased;
+                () = shutdown.triggered() => return,
+                change = subscription.next() => change,
+            };
+            let Some(change) = change else {
+                self.condition.registry_unavailable("it has shut down");
+                return shutdown.triggered().await;
+            };
+            if self.book().apply(change) {
+                nudge.nudge();
+            }
+        }
+    }
+
+    /// Makes the registry hold what the last sight calls for.
+    async fn step(&self) -> Step {
+        let sight = Arc::clone(&self.sights.borrow());
+        let desired = desired(&sight.seen, &self.config);
+        let Some(Plan { actions, conflicts }) = self.plan(&desired, sight.whole) else {
+            return Step::Done;
+        };
+        let mut complaints: BTreeSet<String> = desired.problems.iter().map(ToString::to_string).collect();
+        complaints.extend(conflicts.iter().map(ToString::to_string));
+        let outcome =
+            execute(actions, &*self.registry, &self.config.owner, &self.book, self.config.answer_timeout)
+                .await;
+        complaints.extend(outcome.refused);
+        let instances = self.book().mine().count();
+        self.condition.reconciled(instances, complaints);
+        match outcome.unavailable {
+            Some(why) => {
+                self.condition.registry_unavailable(&why);
+                Step::Again
+            }
+            None => {
+                self.condition.registry_available();
+                Step::Done
+            }
+        }
+    }
+
+    /// `None` until the registry has told what it holds.
+    fn plan(&self, desired: &crate::desired::Desired, whole: bool) -> Option<Plan> {
+        let mut book = self.book();
+        let plan = book.is_read().then(|| plan(desired, whole, &book))?;
+        book.contest(plan.conflicts.iter().map(|conflict| conflict.id.clone()).collect());
+        Some(plan)
+    }
+
+    fn book(&self) -> MutexGuard<'_, Book> {
+        self.book.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,88 @@
+//! The seam to a container engine: it can be asked what runs, asked about one container, and listened to.
+
+use std::fmt;
+
+use portolan_model::Pending;
+
+use crate::container::{Container, ContainerId, EngineTime, Signal};
+
+/// A container engine, as far as the registrator needs one.
+pub trait ContainerSource: Send + Sync + 'static {
+    /// Where the engine is, for messages (a URI).
+    fn location(&self) -> String;
+
+    /// Connects and starts listening. Events from `since` on are told again as far as the engine remembers them;
+    /// without it the engine tells of the last minutes, so that a stop under way is known.
+    fn events(&self, since: Option<EngineTime>) -> Pending<'_, Result<Box<dyn EventStream>, SourceError>>;
+
+    /// The containers that run now, paused ones included.
+    fn list(&self) -> Pending<'_, Result<Vec<ContainerId>, SourceError>>;
+
+    /// One container as it is now; `None` when the engine does not know it (any more).
+    fn inspect(&self, id: ContainerId) -> Pending<'_, Result<Option<Container>, SourceError>>;
+}
+
+/// What an engine tells while it is listened to.
+pub trait EventStream: Send {
+    /// The next event, waiting for it. `None` when the engine closed the stream. Must be safe to drop while waiting.
+    fn next(&mut self) -> Pending<'_, Option<Result<Event, SourceError>>>;
+}
+
+/// Something happened to a container. It says which container to read again; the only facts taken from it are those
+/// that cannot be read in time, and they can only take an instance out, never put one in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Event {
+    /// Which container.
+    pub container: ContainerId,
+    /// What happened.
+    pub kind: EventKind,
+    /// When, by the engine's clock.
+    pub at: EngineTime,
+    /// How long ago that was when it was told; more than nothing for events told again.
+    pub age: std::time::Duration,
+}
+
+/// What happened to a container.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum EventKind {
+    /// It began to run.
+    Started,
+    /// It was sent a signal. The engine does not let one read this afterwards.
+    Killed(Signal),
+    /// It ended. The engine answers reads of it only after it has taken its network down, which is too late.
+    Died,
+    /// Anything else that may have changed it: health, pause, rename, update, networks, destroy.
+    Changed,
+}
+
+/// Why an engine did not answer.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct SourceError(pub String);
+
+impl SourceError {
+    /// The whole chain of `error` in one line.
+    pub fn from_chain(error: &(dyn std::error::Error + 'static)) -> Self {
+        let mut text = error.to_string();
+        let mut cause = error.source();
+        while let Some(error) = cause {
+            let more = error.to_string();
+            if !text.contains(&more) {
+                text = format!("{text}: {more}");
+            }
+            cause = error.source();
+        }
+        Self(text)
+    }
+}
+
+impl fmt::Display for EventKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Started => f.write_str("start"),
+            Self::Killed(signal) => write!(f, "kill ({})", signal.0),
+            Self::Died => f.write_str("die"),
+            Self::Changed => f.write_str("change"),
+        }
+    }
+}

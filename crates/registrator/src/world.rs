@@ -1,0 +1,310 @@
+//! What is known of the containers: the last read of each, and what events said since. Pure: the time is an argument.
+//!
+//! A read is the truth as of its beginning. Two facts come from events alone: that a container was asked to end (the
+//! engine has no word for it) and that it has ended (the engine answers reads only when its network is down, tens of
+//! milliseconds later). Both only ever take an instance out, count only for the life they were said of, and give way
+//! to the next read that began after them.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::container::{Container, ContainerId, EngineTime, Signal};
+use crate::source::{Event, EventKind};
+
+#[cfg(test)]
+mod tests;
+
+/// The most containers that are followed.
+pub const CONTAINERS_LIMIT: usize = 10_000;
+
+/// Everything known of the containers. `now` is the time since any fixed moment.
+#[derive(Debug)]
+pub struct World {
+    slots: BTreeMap<ContainerId, Slot>,
+    stop_margin: Duration,
+    listed: bool,
+    changed: bool,
+    urgent: VecDeque<ContainerId>,
+    routine: VecDeque<ContainerId>,
+}
+
+/// A whole view of the containers at one moment.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Sight {
+    /// Every container known, by id.
+    pub seen: Vec<Seen>,
+    /// Nothing that runs is missing: what is not here is not there.
+    pub whole: bool,
+}
+
+/// A container and what is to become of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Seen {
+    /// The last read of it.
+    pub container: Arc<Container>,
+    /// Whether it serves.
+    pub standing: Standing,
+}
+
+/// Whether a container serves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Standing {
+    /// It runs.
+    Serving,
+    /// It runs, and was asked to end.
+    Stopping,
+    /// It does not run.
+    Stopped,
+}
+
+#[derive(Debug, Default)]
+struct Slot {
+    container: Option<Arc<Container>>,
+    killed: Option<Kill>,
+    died: Option<EngineTime>,
+    reading: Reading,
+}
+
+/// A container was sent a signal that ends it.
+#[derive(Debug, Clone, Copy)]
+struct Kill {
+    at: EngineTime,
+    told: Duration,
+    /// The next read that finds it running ends this mark.
+    doubtful: bool,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+enum Reading {
+    #[default]
+    Idle,
+    /// Not answered; to be begun again, but not at once.
+    Failed,
+    /// In the queue of the routine.
+    Queued,
+    /// In the queue of those that an event named.
+    QueuedFirst,
+    /// Begun, and nothing happened since.
+    Begun,
+    /// Begun, and something happened since: its answer may be from before that.
+    Overtaken,
+}
+
+impl World {
+    /// Nothing is known yet.
+    pub fn new(stop_margin: Duration) -> Self {
+        Self {
+            slots: BTreeMap::new(),
+            stop_margin,
+            listed: false,
+            changed: false,
+            urgent: VecDeque::new(),
+            routine: VecDeque::new(),
+        }
+    }
+
+    /// Takes note of an event.
+    pub fn witness(&mut self, event: &Event, now: Duration) {
+        if !self.slots.contains_key(&event.container) && self.slots.len() >= CONTAINERS_LIMIT {
+            return;
+        }
+        let slot = self.slots.entry(event.container.clone()).or_default();
+        self.changed |= match event.kind {
+            EventKind::Killed(signal) if slot.ends_by(signal) => {
+                let told = now.saturating_sub(event.age);
+                slot.killed = Some(Kill { at: event.at, told, doubtful: false });
+                true
+            }
+            EventKind::Killed(_) => false,
+            EventKind::Died => {
+                slot.died = slot.died.max(Some(event.at));
+                slot.doubt_kill(event.at);
+                true
+            }
+            EventKind::Started => {
+                slot.doubt_kill(event.at);
+                false
+            }
+            EventKind::Changed => false,
+        };
+        // A signal changes nothing that can be read.
+        if !matches!(event.kind, EventKind::Killed(_)) || slot.container.is_none() {
+            slot.queue_first(&event.container, &mut self.urgent);
+        }
+    }
+
+    /// Takes note of what runs. All of it is to be read, and so is what was known to run and is not listed: it may
+    /// have been started since.
+    pub fn listed(&mut self, mut running: Vec<ContainerId>) {
+        running.truncate(CONTAINERS_LIMIT);
+        self.listed = true;
+        self.changed = true;
+        let running: BTreeSet<ContainerId> = running.into_iter().collect();
+        self.slots.retain(|id, slot| running.contains(id) || !slot.is_over());
+        for id in running {
+            self.slots.entry(id).or_default();
+        }
+        for (id, slot) in &mut self.slots {
+            slot.queue(id, &mut self.routine);
+        }
+    }
+
+    /// The next container to read; one that an event named if there is any, else, when `idle`, one of the routine.
+    pub fn begin_read(&mut self, idle: bool) -> Option<ContainerId> {
+        loop {
+            let (id, queued) = match self.urgent.pop_front() {
+                Some(id) => (id, Reading::QueuedFirst),
+                None if idle => (self.routine.pop_front()?, Reading::Queued),
+                None => return None,
+            };
+            // One that an event named while it waited for its routine read stays in that queue too.
+            if let Some(slot) = self.slots.get_mut(&id)
+                && slot.reading == queued
+            {
+                slot.reading = Reading::Begun;
+                return Some(id);
+            }
+        }
+    }
+
+    /// Takes note of what a read found; `None` is no such container.
+    pub fn read(&mut self, id: &ContainerId, found: Option<Container>) {
+        let Some(slot) = self.slots.get_mut(id) else { return };
+        let fresh = slot.reading == Reading::Begun;
+        slot.reading = Reading::Idle;
+        match found {
+            Some(found) => {
+                if slot.container.as_deref() != Some(&found) {
+                    slot.container = Some(Arc::new(found));
+                    self.changed = true;
+                }
+            }
+            None if fresh => {
+                self.slots.remove(id);
+                self.changed = true;
+                return;
+            }
+            None => {}
+        }
+        if fresh {
+            self.changed |= slot.died.is_some() || slot.killed.is_some();
+            slot.died = None;
+            slot.killed = slot.killed.filter(|kill| !kill.doubtful);
+        } else {
+            slot.queue_first(id, &mut self.urgent);
+        }
+    }
+
+    /// Takes note that a read failed: nothing is known that was not before.
+    pub fn unread(&mut self, id: &ContainerId) {
+        if let Some(slot) = self.slots.get_mut(id) {
+            slot.reading = Reading::Failed;
+        }
+    }
+
+    /// Asks again for what could not be read.
+    pub fn retry(&mut self) {
+        for (id, slot) in self.slots.iter_mut().filter(|(_, slot)| slot.reading == Reading::Failed) {
+            slot.queue(id, &mut self.routine);
+        }
+    }
+
+    /// The engine went away: what was being read will not be answered.
+    pub fn interrupted(&mut self) {
+        self.listed = false;
+        self.changed = true;
+        self.urgent.clear();
+        self.routine.clear();
+        for slot in self.slots.values_mut() {
+            slot.reading = Reading::Idle;
+        }
+    }
+
+    /// When [`World::overdue`] has something to do next.
+    pub fn next_due(&self) -> Option<Duration> {
+        self.slots.values().filter_map(|slot| slot.give_up_at(self.stop_margin)).min()
+    }
+
+    /// Doubts the ends that should have come by `now`: those containers are to be read, and serve again if they run.
+    pub fn overdue(&mut self, now: Duration) {
+        for (id, slot) in &mut self.slots {
+            if slot.give_up_at(self.stop_margin).is_some_and(|due| due <= now) {
+                slot.killed = slot.killed.map(|kill| Kill { doubtful: true, ..kill });
+                slot.queue_first(id, &mut self.urgent);
+            }
+        }
+    }
+
+    /// All that is known, if it may be different from last time.
+    pub fn news(&mut self) -> Option<Sight> {
+        std::mem::take(&mut self.changed).then(|| self.sight())
+    }
+
+    /// All that is known, at once.
+    pub fn sight(&self) -> Sight {
+        let seen = self.slots.values().filter_map(|slot| {
+            let container = slot.container.clone()?;
+            Some(Seen { standing: slot.standing(&container), container })
+        });
+        Sight {
+            seen: seen.collect(),
+            whole: self.listed && self.slots.values().all(|slot| slot.container.is_some()),
+        }
+    }
+}
+
+impl Slot {
+    fn queue(&mut self, id: &ContainerId, routine: &mut VecDeque<ContainerId>) {
+        match self.reading {
+            Reading::Begun | Reading::Overtaken => self.reading = Reading::Overtaken,
+            Reading::Queued | Reading::QueuedFirst => {}
+            Reading::Idle | Reading::Failed => {
+                self.reading = Reading::Queued;
+                routine.push_back(id.clone());
+            }
+        }
+    }
+
+    fn queue_first(&mut self, id: &ContainerId, urgent: &mut VecDeque<ContainerId>) {
+        match self.reading {
+            Reading::Begun | Reading::Overtaken => self.reading = Reading::Overtaken,
+            Reading::QueuedFirst => {}
+            Reading::Idle | Reading::Failed | Reading::Queued => {
+                self.reading = Reading::QueuedFirst;
+                urgent.push_back(id.clone());
+            }
+        }
+    }
+
+    fn ends_by(&self, signal: Signal) -> bool {
+        signal.ends_a_process() || self.container.as_ref().is_some_and(|c| c.stop_signal == signal)
+    }
+
+    fn doubt_kill(&mut self, at: EngineTime) {
+        self.killed = self.killed.map(|kill| Kill { doubtful: kill.doubtful || kill.at <= at, ..kill });
+    }
+
+    fn standing(&self, container: &Container) -> Standing {
+        let this_life = |at: &EngineTime| *at >= container.life.started_at;
+        if !container.life.running || self.died.as_ref().is_some_and(this_life) {
+            Standing::Stopped
+        } else if self.killed.is_some_and(|kill| this_life(&kill.at)) {
+            Standing::Stopping
+        } else {
+            Standing::Serving
+        }
+    }
+
+    /// When its end is overdue, if it was asked to end and that is not yet doubted.
+    fn give_up_at(&self, margin: Duration) -> Option<Duration> {
+        let kill = self.killed.filter(|kill| !kill.doubtful)?;
+        let timeout = self.container.as_ref().map_or(Duration::ZERO, |container| container.stop_timeout);
+        Some(kill.told.saturating_add(timeout).saturating_add(margin))
+    }
+
+    /// It was read as ended, and nothing happened since.
+    fn is_over(&self) -> bool {
+        self.reading == Reading::Idle && self.container.as_ref().is_some_and(|c| !c.life.running)
+    }
+}
