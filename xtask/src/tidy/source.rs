@@ -35,7 +35,8 @@ pub(super) fn check(files: &[TextFile]) -> Vec<Finding> {
                     "name the type after what it is or does, not that it manages or helps",
                 ));
             }
-            if tests.is_some_and(|begin| at >= begin) && sleeps(line) && !virtual_time(&lines[..at]) {
+            let tested = tests.is_some_and(|begin| at >= begin);
+            if tested && sleeps(line) && !virtual_time(&lines[..at]) && !polls(&lines[..at], line) {
                 findings.push(found(
                     at,
                     "sleeping test",
@@ -80,6 +81,25 @@ fn virtual_time(before: &[&str]) -> bool {
         line.starts_with("#[tokio::test") || line.starts_with("#[test]")
     });
     attribute.is_some_and(|line| line.contains("start_paused"))
+}
+
+/// Whether a line stands in a loop of the function it is in: a pause between two looks at a condition.
+fn polls(before: &[&str], line: &str) -> bool {
+    let depth = |line: &str| line.len() - line.trim_start().len();
+    let mut inner = depth(line);
+    for line in before.iter().rev().filter(|line| !line.trim().is_empty()) {
+        if depth(line) >= inner {
+            continue;
+        }
+        inner = depth(line);
+        let words: Vec<&str> = line.split_ascii_whitespace().collect();
+        match words.as_slice() {
+            ["loop" | "while", ..] => return true,
+            words if words.contains(&"fn") => return false,
+            _ => {}
+        }
+    }
+    false
 }
 
 fn empty_name(path: &str) -> bool {
@@ -148,6 +168,12 @@ mod tests {
         check_one("tests/a.rs", &format!("#[tokio::test(start_paused = true)]\n{code}"), &[]);
         check_one("tests/a.rs", &format!("#[tokio::test]\n{code}"), &[(3, "sleeping test")]);
         check_one("tests/a.rs", "// no sleep(1) here", &[]);
+        check_one(
+            "tests/a.rs",
+            "fn a() {\n    while !b() {\n        if c {\n            sleep(d);\n        }\n    }\n}",
+            &[],
+        );
+        check_one("tests/a.rs", "fn a() {\n    loop {\n    }\n    sleep(d);\n}", &[(4, "sleeping test")]);
     }
 
     #[test]
