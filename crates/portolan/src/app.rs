@@ -1,0 +1,195 @@
+//! The wiring: every role is built from the config, spawned by name, and ended in order. Roles meet here and nowhere
+//! else.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use access::http;
+use portolan_model::{Registry, Revision};
+use registrator::Registrator;
+use registrator::docker::Engine;
+use runtime::StatusBoard;
+
+use crate::explain;
+use crate::failure::{Failure, in_use};
+use crate::settings::Config;
+use crate::signals::Signals;
+use crate::stage::Stage;
+
+/// How much longer than their own deadlines tasks may take to end before they are left behind.
+const MARGIN: Duration = Duration::from_secs(5);
+
+/// All roles, built: sockets are bound, nothing runs yet.
+pub(crate) struct App {
+    config: Config,
+    board: StatusBoard,
+    registry: Arc<dyn Registry>,
+    registry_task: registry::RegistryTask,
+    gateway: gateway::Gateway,
+    http: http::Server,
+    registrator: Option<Registrator>,
+    found: Found,
+}
+
+/// Where everything really is.
+#[derive(Debug, Clone)]
+pub(crate) struct Found {
+    pub(crate) gateway: SocketAddr,
+    pub(crate) http: SocketAddr,
+    pub(crate) data_dir: PathBuf,
+    pub(crate) revision: Revision,
+    /// The container engine, if one is followed.
+    pub(crate) engine: Option<String>,
+}
+
+/// All roles, running.
+pub(crate) struct Running {
+    front: Stage,
+    back: Stage,
+    drain: Duration,
+    /// Where everything really is.
+    pub(crate) found: Found,
+    /// The registry, for whoever registers in-process.
+    pub(crate) registry: Arc<dyn Registry>,
+}
+
+/// Builds every role.
+pub(crate) async fn build(config: Config) -> Result<App, Failure> {
+    let board = StatusBoard::default();
+    let told = registry::Config { data_dir: config.data_dir.clone(), warm_up: config.registry.warm_up };
+    let (book, registry_task) = registry::build(told, &board).map_err(Failure::failed)?;
+    let registry: Arc<dyn Registry> = book;
+    let revision = registry.list().await.map_err(Failure::failed)?.revision;
+
+    let (gateway_handle, gateway) = gateway::build(gateway_config(&config), Arc::clone(&registry), &board)
+        .map_err(|error| match error {
+            gateway::BuildError::Listen { address, source } => in_use("--proxy", address, &source),
+        })?;
+    let gateway_address = gateway_handle.local_addr();
+
+    let told = http::Config {
+        listen: config.http.listen,
+        node: config.http.node.clone(),
+        node_address: node_address(&config),
+        datacenter: config.http.datacenter.clone(),
+        extra: explain::router(gateway_handle),
+        limits: http::Limits::default(),
+    };
+    let (http_handle, http) = http::build(told, Arc::clone(&registry), board.clone())
+        .map_err(|error| in_use("--http", config.http.listen, &error))?;
+
+    let (engine, registrator) = match config.docker.enabled {
+        true => {
+            let (engine, registrator) = follow_engine(&config, &registry, &board)?;
+            (Some(engine), Some(registrator))
+        }
+        false => (None, None),
+    };
+    let found = Found {
+        gateway: gateway_address,
+        http: http_handle.local_addr(),
+        data_dir: config.data_dir.clone(),
+        revision,
+        engine,
+    };
+    Ok(App { config, board, registry, registry_task, gateway, http, registrator, found })
+}
+
+impl App {
+    /// Spawns every task. Must be called on the runtime that is to run them.
+    pub(crate) fn start(self) -> Running {
+        let Self { config, board, registry, registry_task, gateway, http, registrator, found } = self;
+        let (front, back) = (Stage::new(&board), Stage::new(&board));
+        back.spawn("registry", |shutdown| registry_task.run(shutdown));
+        front.spawn("gateway", |shutdown| gateway.run(shutdown));
+        front.spawn("http", |shutdown| http.run(shutdown));
+        if let Some(registrator) = registrator {
+            front.spawn("registrator", |shutdown| registrator.run(shutdown));
+        }
+        Running { front, back, drain: config.proxy.timeouts.drain, found, registry }
+    }
+}
+
+impl Running {
+    /// The stage that ends last, for what the gateway depends on.
+    pub(crate) fn back(&self) -> &Stage {
+        &self.back
+    }
+
+    /// Waits for a signal, then ends the roles that clients see, then the registry. A second signal ends it all at
+    /// once.
+    pub(crate) async fn until_told(self, mut signals: Signals) {
+        let signal = signals.next().await.name();
+        tracing::info!(signal, deadline = ?self.drain, "stopping: finishing requests in flight");
+        let finished = async {
+            self.front.stop(self.drain + MARGIN).await;
+            self.back.stop(MARGIN).await;
+        };
+        tokio::select! {
+            () = finished => tracing::info!("stopped"),
+            again = signals.next() => {
+                tracing::warn!(signal = again.name(), "told twice: ending at once");
+                std::process::exit(again.code());
+            }
+        }
+    }
+}
+
+impl Found {
+    /// One line for each listener and role.
+    pub(crate) fn lines(&self) -> [String; 4] {
+        let engine = match &self.engine {
+            Some(engine) => format!("following {engine}"),
+            None => "off".to_owned(),
+        };
+        [
+            format!("registry     data in {}, revision {}", self.data_dir.display(), self.revision),
+            format!("registrator  {engine}"),
+            format!("http         listening on http://{}", self.http),
+            format!("gateway      listening on http://{}", self.gateway),
+        ]
+    }
+}
+
+fn gateway_config(config: &Config) -> gateway::Config {
+    let proxy = &config.proxy;
+    gateway::Config {
+        listen: proxy.listen,
+        cores: proxy.cores,
+        routing: config.routing(),
+        timeouts: proxy.timeouts,
+        limits: proxy.limits,
+        trusted_proxies: proxy.trusted_proxies.clone(),
+    }
+}
+
+fn follow_engine(
+    config: &Config,
+    registry: &Arc<dyn Registry>,
+    board: &StatusBoard,
+) -> Result<(String, Registrator), Failure> {
+    let docker = &config.docker;
+    let engine = Engine::new(Some(&docker.host)).map_err(Failure::failed)?;
+    let mut told = registrator::Config::new(&config.http.node)
+        .map_err(|error| Failure::failed(format_args!("--node {:?}: {error}", config.http.node)))?;
+    told.ip = docker.ip;
+    told.force_ip = docker.force_ip;
+    told.internal = docker.internal;
+    told.explicit = docker.explicit;
+    told.tags.clone_from(&docker.tags);
+    told.ip_label.clone_from(&docker.ip_label);
+    told.period = docker.period;
+    let registrator = registrator::build(told, Arc::new(engine), Arc::clone(registry), board);
+    Ok((docker.host.clone(), registrator))
+}
+
+/// What clients of the HTTP face take for this node's address: where it listens, unless that is "everywhere".
+fn node_address(config: &Config) -> IpAddr {
+    match config.http.listen.ip() {
+        ip if !ip.is_unspecified() => ip,
+        _ if !config.docker.ip.is_unspecified() => config.docker.ip,
+        _ => IpAddr::V4(Ipv4Addr::LOCALHOST),
+    }
+}

@@ -1,0 +1,104 @@
+//! What the settings mean: plain typed values, all of them present.
+
+use std::collections::BTreeSet;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use routing::{Policy, RouteSpec};
+
+/// All that `portolan up` needs to know.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Config {
+    pub(crate) data_dir: PathBuf,
+    pub(crate) log: String,
+    pub(crate) proxy: Proxy,
+    pub(crate) http: Http,
+    pub(crate) registry: Registry,
+    pub(crate) docker: Docker,
+    pub(crate) routes: Vec<RouteSpec>,
+}
+
+/// The gateway.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Proxy {
+    pub(crate) listen: SocketAddr,
+    pub(crate) domain: Option<String>,
+    pub(crate) balance: Policy,
+    pub(crate) cores: usize,
+    pub(crate) timeouts: gateway::Timeouts,
+    pub(crate) limits: gateway::Limits,
+    pub(crate) trusted_proxies: Vec<gateway::Cidr>,
+}
+
+/// The registry's HTTP face.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Http {
+    pub(crate) listen: SocketAddr,
+    pub(crate) node: String,
+    pub(crate) datacenter: String,
+}
+
+/// The registry itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Registry {
+    pub(crate) warm_up: Duration,
+}
+
+/// The registrator and its container source.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Docker {
+    pub(crate) enabled: bool,
+    pub(crate) host: String,
+    pub(crate) internal: bool,
+    pub(crate) explicit: bool,
+    pub(crate) ip: IpAddr,
+    pub(crate) force_ip: bool,
+    pub(crate) ip_label: Option<String>,
+    pub(crate) tags: BTreeSet<String>,
+    pub(crate) period: Duration,
+}
+
+impl Config {
+    /// A config that says nothing yet. The settings table fills every field, defaults included.
+    pub(super) fn blank() -> Self {
+        let nowhere = SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0));
+        let none = Duration::ZERO;
+        Self {
+            data_dir: PathBuf::new(),
+            log: String::new(),
+            proxy: Proxy {
+                listen: nowhere,
+                domain: None,
+                balance: Policy::default(),
+                cores: 0,
+                timeouts: gateway::Timeouts::default(),
+                limits: gateway::Limits::default(),
+                trusted_proxies: Vec::new(),
+            },
+            http: Http { listen: nowhere, node: String::new(), datacenter: String::new() },
+            registry: Registry { warm_up: none },
+            docker: Docker {
+                enabled: false,
+                host: String::new(),
+                internal: false,
+                explicit: false,
+                ip: nowhere.ip(),
+                force_ip: false,
+                ip_label: None,
+                tags: BTreeSet::new(),
+                period: none,
+            },
+            routes: Vec::new(),
+        }
+    }
+
+    /// What the gateway's brain is told.
+    pub(crate) fn routing(&self) -> routing::Config {
+        routing::Config {
+            domain: self.proxy.domain.clone(),
+            balance: self.proxy.balance,
+            routes: self.routes.clone(),
+        }
+    }
+}

@@ -1,0 +1,394 @@
+//! The one table of settings. Flags, environment names, file keys, defaults, the reference and the config itself all
+//! come from these rows; to add a setting, add a field to `Config` and a row here.
+
+use super::config::Config;
+use super::environment::Environment;
+use super::value::{list, positive, put, within};
+
+/// One setting.
+pub(crate) struct Setting {
+    /// Where it stands in the file: `section.name`, or `name` at the top.
+    pub(crate) key: &'static str,
+    /// How it is said on the command line.
+    pub(crate) flag: Flag,
+    /// What its value looks like.
+    pub(crate) kind: Kind,
+    /// What holds when nobody says anything.
+    pub(crate) fallback: Fallback,
+    /// One or two sentences for people.
+    pub(crate) about: &'static str,
+    /// Reads the value and puts it where it belongs.
+    pub(super) put: fn(&mut Config, &str) -> Result<(), String>,
+}
+
+/// How a setting is said on the command line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Flag {
+    /// `--name VALUE`.
+    Takes(&'static str),
+    /// `--name` alone says this value.
+    Says(&'static str, &'static str),
+}
+
+/// What a value looks like, for the file's types and for the reference.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// `IP:PORT`.
+    Address,
+    /// An IP address.
+    Ip,
+    /// A time such as `500ms` or `1m30s`.
+    Duration,
+    /// A whole number.
+    Count,
+    /// `true` or `false`.
+    Switch,
+    /// One of these words.
+    Choice(&'static [&'static str]),
+    /// A path.
+    Path,
+    /// Any text.
+    Text,
+    /// Texts: a list in the file, commas between them elsewhere.
+    List,
+}
+
+/// What holds when nobody says anything.
+#[derive(Clone, Copy)]
+pub(crate) enum Fallback {
+    /// This value.
+    Is(&'static str),
+    /// What is found at start, described in words.
+    Found(&'static str, fn(&Environment) -> String),
+}
+
+impl Setting {
+    /// Its environment variable: the key, in capitals.
+    pub(crate) fn env(&self) -> String {
+        format!("PORTOLAN_{}", self.key.replace('.', "_").to_ascii_uppercase())
+    }
+}
+
+impl Flag {
+    /// The name without the dashes.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Takes(name) | Self::Says(name, _) => name,
+        }
+    }
+}
+
+impl Kind {
+    /// What stands for the value in help texts.
+    pub(crate) fn placeholder(self) -> &'static str {
+        match self {
+            Self::Address => "IP:PORT",
+            Self::Ip => "IP",
+            Self::Duration => "TIME",
+            Self::Count => "N",
+            Self::Switch => "BOOL",
+            Self::Choice(_) => "WORD",
+            Self::Path => "PATH",
+            Self::Text => "TEXT",
+            Self::List => "TEXT,…",
+        }
+    }
+}
+
+/// The words of the balancing policies.
+pub(super) const POLICIES: &[&str] = &["round-robin", "random", "weighted"];
+
+/// Every setting, in the order of the reference.
+pub(crate) const SETTINGS: &[Setting] = &[
+    Setting {
+        key: "data_dir",
+        flag: Flag::Takes("data-dir"),
+        kind: Kind::Path,
+        fallback: Fallback::Found(
+            "`$XDG_DATA_HOME/portolan`; without that variable `/var/lib/portolan` for root and \
+             `~/.local/share/portolan` for anybody else",
+            Environment::data_dir,
+        ),
+        about: "Where the registry keeps its book. One process at a time may use it.",
+        put: |config, text| put(&mut config.data_dir, text),
+    },
+    Setting {
+        key: "log",
+        flag: Flag::Takes("log"),
+        kind: Kind::Text,
+        fallback: Fallback::Is("info"),
+        about: "What to log to stderr: off, error, warn, info, debug or trace; also per part, as in \
+                `info,registrator=debug`.",
+        put: |config, text| {
+            crate::log::parse(text)?;
+            put(&mut config.log, text)
+        },
+    },
+    Setting {
+        key: "proxy.listen",
+        flag: Flag::Takes("proxy"),
+        kind: Kind::Address,
+        fallback: Fallback::Is("127.0.0.1:8000"),
+        about: "Where the gateway listens. Port 0 takes any free one.",
+        put: |config, text| put(&mut config.proxy.listen, text),
+    },
+    Setting {
+        key: "proxy.domain",
+        flag: Flag::Takes("domain"),
+        kind: Kind::Text,
+        fallback: Fallback::Is("localhost"),
+        about: "A request whose host is `<service>.<domain>` goes to that service. Empty turns this off.",
+        put: |config, text| {
+            config.proxy.domain = super::value::domain(text)?;
+            Ok(())
+        },
+    },
+    Setting {
+        key: "proxy.balance",
+        flag: Flag::Takes("balance"),
+        kind: Kind::Choice(POLICIES),
+        fallback: Fallback::Is("round-robin"),
+        about: "How requests are spread over the instances of a service, where a route does not say.",
+        put: |config, text| put(&mut config.proxy.balance, text),
+    },
+    Setting {
+        key: "proxy.cores",
+        flag: Flag::Takes("cores"),
+        kind: Kind::Count,
+        fallback: Fallback::Found("the number of CPUs", Environment::cores),
+        about: "How many cores the gateway works on: one thread each, 1 to 1024.",
+        put: |config, text| {
+            config.proxy.cores = within(text, 1..=1024)?;
+            Ok(())
+        },
+    },
+    Setting {
+        key: "proxy.connect_timeout",
+        flag: Flag::Takes("connect-timeout"),
+        kind: Kind::Duration,
+        fallback: Fallback::Is("1s"),
+        about: "How long connecting to an instance may take before another one is tried.",
+        put: |config, text| positive(&mut config.proxy.timeouts.connect, text),
+    },
+    Setting {
+        key: "proxy.response_timeout",
+        flag: Flag::Takes("response-timeout"),
+        kind: Kind::Duration,
+        fallback: Fallback::Is("1m"),
+        about: "How long an instance may take until its answer begins; then the client gets 504.",
+        put: |config, text| positive(&mut config.proxy.timeouts.response, text),
+    },
+    Setting {
+        key: "proxy.request_head_timeout",
+        flag: Flag::Takes("request-head-timeout"),
+        kind: Kind::Duration,
+        fallback: Fallback::Is("10s"),
+        about: "How long a client may take to send the head of a request.",
+        put: |config, text| positive(&mut config.proxy.timeouts.request_head, text),
+    },
+    Setting {
+        key: "proxy.client_idle_timeout",
+        flag: Flag::Takes("client-idle-timeout"),
+        kind: Kind::Duration,
+        fallback: Fallback::Is("75s"),
+        about: "How long a client's connection may idle between requests.",
+        put: |config, text| positive(&mut config.proxy.timeouts.client_idle, text),
+    },
+    Setting {
+        key: "proxy.upstream_idle_timeout",
+        flag: Flag::Takes("upstream-idle-timeout"),
+        kind: Kind::Duration,
+        fallback: Fallback::Is("1m"),
+        about: "How long an idle connection to an instance is kept.",
+        put: |config, text| positive(&mut config.proxy.timeouts.upstream_idle, text),
+    },
+    Setting {
+        key: "proxy.drain_timeout",
+        flag: Flag::Takes("drain-timeout"),
+        kind: Kind::Duration,
+        fallback: Fallback::Is("30s"),
+        about: "How long requests in flight may take to finish once the process is told to stop.",
+        put: |config, text| put(&mut config.proxy.timeouts.drain, text),
+    },
+    Setting {
+        key: "proxy.attempts",
+        flag: Flag::Takes("attempts"),
+        kind: Kind::Count,
+        fallback: Fallback::Is("5"),
+        about: "On how many instances one request is tried at most, where a retry is safe.",
+        put: |config, text| {
+            config.proxy.limits.attempts = within(text, 1..=100)?;
+            Ok(())
+        },
+    },
+    Setting {
+        key: "proxy.max_connections",
+        flag: Flag::Takes("max-connections"),
+        kind: Kind::Count,
+        fallback: Fallback::Is("16384"),
+        about: "Client connections per core; beyond it, new ones wait in the kernel.",
+        put: |config, text| {
+            config.proxy.limits.connections = within(text, 1..=1_000_000)?;
+            Ok(())
+        },
+    },
+    Setting {
+        key: "proxy.max_idle_per_instance",
+        flag: Flag::Takes("max-idle-per-instance"),
+        kind: Kind::Count,
+        fallback: Fallback::Is("256"),
+        about: "Idle connections kept per instance and core.",
+        put: |config, text| {
+            config.proxy.limits.idle_per_instance = within(text, 0..=65_536)?;
+            Ok(())
+        },
+    },
+    Setting {
+        key: "proxy.max_head_bytes",
+        flag: Flag::Takes("max-head-bytes"),
+        kind: Kind::Count,
+        fallback: Fallback::Is("32768"),
+        about: "The largest head of a request or an answer, in bytes.",
+        put: |config, text| {
+            config.proxy.limits.head_bytes = within(text, 8192..=1_048_576)?;
+            Ok(())
+        },
+    },
+    Setting {
+        key: "proxy.max_headers",
+        flag: Flag::Takes("max-headers"),
+        kind: Kind::Count,
+        fallback: Fallback::Is("100"),
+        about: "The most header fields of a request or an answer.",
+        put: |config, text| {
+            config.proxy.limits.headers = within(text, 1..=10_000)?;
+            Ok(())
+        },
+    },
+    Setting {
+        key: "proxy.trusted_proxies",
+        flag: Flag::Takes("trusted-proxies"),
+        kind: Kind::List,
+        fallback: Fallback::Is(""),
+        about: "Networks (such as 10.0.0.0/8) whose `X-Forwarded-*` headers are believed; everybody else's are replaced.",
+        put: |config, text| list(&mut config.proxy.trusted_proxies, text),
+    },
+    Setting {
+        key: "http.listen",
+        flag: Flag::Takes("http"),
+        kind: Kind::Address,
+        fallback: Fallback::Is("127.0.0.1:8500"),
+        about: "Where the registry's HTTP API (Consul's shapes) listens. Port 0 takes any free one.",
+        put: |config, text| put(&mut config.http.listen, text),
+    },
+    Setting {
+        key: "http.node",
+        flag: Flag::Takes("node"),
+        kind: Kind::Text,
+        fallback: Fallback::Found("the host name", Environment::host_name),
+        about: "The name of this machine, as the HTTP API and the ids of registered containers say it.",
+        put: |config, text| put(&mut config.http.node, &super::value::filled(text)?),
+    },
+    Setting {
+        key: "http.datacenter",
+        flag: Flag::Takes("datacenter"),
+        kind: Kind::Text,
+        fallback: Fallback::Is("dc1"),
+        about: "The data centre that the HTTP API names.",
+        put: |config, text| put(&mut config.http.datacenter, &super::value::filled(text)?),
+    },
+    Setting {
+        key: "registry.warm_up",
+        flag: Flag::Takes("warm-up"),
+        kind: Kind::Duration,
+        fallback: Fallback::Is("0s"),
+        about: "How long a new instance counts as young, which takes a smaller share. 0s: it is adult at once.",
+        put: |config, text| put(&mut config.registry.warm_up, text),
+    },
+    Setting {
+        key: "docker.enabled",
+        flag: Flag::Says("no-docker", "false"),
+        kind: Kind::Switch,
+        fallback: Fallback::Is("true"),
+        about: "Whether to follow a Docker engine and register its containers.",
+        put: |config, text| put(&mut config.docker.enabled, text),
+    },
+    Setting {
+        key: "docker.host",
+        flag: Flag::Takes("docker"),
+        kind: Kind::Text,
+        fallback: Fallback::Found(
+            "`$DOCKER_HOST`, else `unix:///var/run/docker.sock`",
+            Environment::docker_host,
+        ),
+        about: "The Docker engine to follow: `unix:///path` or `tcp://host:port`.",
+        put: |config, text| {
+            registrator::docker::Engine::new(Some(text)).map_err(|error| error.to_string())?;
+            put(&mut config.docker.host, text)
+        },
+    },
+    Setting {
+        key: "docker.internal",
+        flag: Flag::Says("internal", "true"),
+        kind: Kind::Switch,
+        fallback: Fallback::Is("false"),
+        about: "Register containers under their own address and exposed ports instead of published ones.",
+        put: |config, text| put(&mut config.docker.internal, text),
+    },
+    Setting {
+        key: "docker.explicit",
+        flag: Flag::Says("explicit", "true"),
+        kind: Kind::Switch,
+        fallback: Fallback::Is("false"),
+        about: "Register only containers and ports that were given a name (`SERVICE_NAME`).",
+        put: |config, text| put(&mut config.docker.explicit, text),
+    },
+    Setting {
+        key: "docker.ip",
+        flag: Flag::Takes("ip"),
+        kind: Kind::Ip,
+        fallback: Fallback::Is("127.0.0.1"),
+        about: "The address under which published ports are registered: the one others reach this machine at.",
+        put: |config, text| put(&mut config.docker.ip, text),
+    },
+    Setting {
+        key: "docker.force_ip",
+        flag: Flag::Says("force-ip", "true"),
+        kind: Kind::Switch,
+        fallback: Fallback::Is("false"),
+        about: "Use `docker.ip` also for ports that are published on one particular address.",
+        put: |config, text| put(&mut config.docker.force_ip, text),
+    },
+    Setting {
+        key: "docker.ip_label",
+        flag: Flag::Takes("ip-label"),
+        kind: Kind::Text,
+        fallback: Fallback::Is(""),
+        about: "A container label that holds the address to register. Empty: none.",
+        put: |config, text| {
+            config.docker.ip_label = Some(text.to_owned()).filter(|label| !label.is_empty());
+            Ok(())
+        },
+    },
+    Setting {
+        key: "docker.tags",
+        flag: Flag::Takes("tags"),
+        kind: Kind::List,
+        fallback: Fallback::Is(""),
+        about: "Tags added to every instance that is registered.",
+        put: |config, text| list(&mut config.docker.tags, text),
+    },
+    Setting {
+        key: "docker.period",
+        flag: Flag::Takes("docker-period"),
+        kind: Kind::Duration,
+        fallback: Fallback::Is("15s"),
+        about: "How often to compare engine and registry even when the engine reports no event.",
+        put: |config, text| positive(&mut config.docker.period, text),
+    },
+];
+
+/// The row with this key.
+pub(crate) fn find(key: &str) -> Option<&'static Setting> {
+    SETTINGS.iter().find(|setting| setting.key == key)
+}
