@@ -28,7 +28,7 @@ pub(super) async fn serve(shared: Rc<Shared>, shutdown: Shutdown, stream: TcpStr
     let service = service_fn(|request: http::Request<Incoming>| {
         let (shared, peer, in_use) = (Rc::clone(&shared), Rc::clone(&peer), watched.begin());
         async move {
-            let answer = request::serve(&shared, &peer, request.map(Body::from_client)).await;
+            let answer = request::serve(&shared, &peer, Box::new(request.map(Body::from_client))).await;
             Ok::<_, Infallible>(answer.map(|body| body.holding(in_use)))
         }
     });

@@ -20,7 +20,7 @@ use crate::upstream::{Connection, SendError};
 /// An attempt that failed, with the request where it can be sent again.
 struct Failed {
     failure: Failure,
-    request: Option<Request<Body>>,
+    request: Option<Box<Request<Body>>>,
 }
 
 /// Sends the request to the instance whose turn it is. After a failure that is safe to repeat, to the next; when there
@@ -28,7 +28,7 @@ struct Failed {
 pub(super) async fn forward(
     shared: &Rc<Shared>,
     matched: &Matched<'_>,
-    mut request: Request<Body>,
+    mut request: Box<Request<Body>>,
 ) -> Result<Response<Body>, Refusal> {
     let upstream = matched.upstream;
     let (policy, preserve_host) = match matched.rule {
@@ -80,7 +80,7 @@ pub(super) async fn forward(
 async fn attempt(
     shared: &Rc<Shared>,
     candidate: &Candidate,
-    mut request: Request<Body>,
+    mut request: Box<Request<Body>>,
     rule: RetryRule,
     fresh: bool,
 ) -> Result<Response<Body>, Failed> {
@@ -104,11 +104,11 @@ async fn attempt(
         let failure = match answer {
             Some(Ok(answer)) => return Ok(accept(shared, candidate, connection, answer, sent)),
             Some(Err(SendError::NotSent(unsent))) if kept_alive => {
-                request = *unsent;
+                request = unsent;
                 continue;
             }
             Some(Err(SendError::NotSent(unsent))) => {
-                return Err(Failed { failure: Failure::NothingSent, request: Some(*unsent) });
+                return Err(Failed { failure: Failure::NothingSent, request: Some(unsent) });
             }
             Some(Err(SendError::NothingWritten)) => Failure::NothingSent,
             Some(Err(SendError::Unanswered)) => Failure::ClosedBeforeAnswer { kept_alive },
@@ -123,7 +123,7 @@ async fn attempt(
 /// progress: a large upload is not a slow answer.
 async fn answer_to(
     connection: &mut Connection,
-    request: Request<Body>,
+    request: Box<Request<Body>>,
     limit: Duration,
     sent: &Sent,
 ) -> Option<Result<Response<Incoming>, SendError>> {
@@ -159,8 +159,8 @@ fn accept(
 }
 
 /// A copy to send again; only for requests whose body is empty.
-fn without_body(request: &Request<Body>) -> Request<Body> {
-    let mut copy = Request::new(Body::default());
+fn without_body(request: &Request<Body>) -> Box<Request<Body>> {
+    let mut copy = Box::new(Request::new(Body::default()));
     copy.method_mut().clone_from(request.method());
     copy.uri_mut().clone_from(request.uri());
     *copy.headers_mut() = request.headers().clone();

@@ -21,10 +21,13 @@ use id::RequestId;
 pub(crate) use peer::Peer;
 
 /// Answers one request. Whatever goes wrong, the client gets an answer with the request's id and a cause.
-pub(crate) async fn serve(shared: &Rc<Shared>, peer: &Peer, request: Request<Body>) -> Response<Body> {
+///
+/// The request and the future of its life are boxed: they pass through many hands, and copying hundreds of bytes from
+/// hand to hand costs more than two allocations.
+pub(crate) async fn serve(shared: &Rc<Shared>, peer: &Peer, request: Box<Request<Body>>) -> Response<Body> {
     let id = RequestId::of(request.headers());
     let form = Form::asked(request.headers());
-    let lived = panic::caught(live(shared, peer, &id, request)).await;
+    let lived = panic::caught(Box::pin(live(shared, peer, &id, request))).await;
     let outcome = lived.unwrap_or_else(|panic| {
         tracing::error!(request = id.as_str(), panic, "request panicked");
         Err(Refusal::Panic)
@@ -41,7 +44,7 @@ async fn live(
     shared: &Rc<Shared>,
     peer: &Peer,
     id: &RequestId,
-    mut request: Request<Body>,
+    mut request: Box<Request<Body>>,
 ) -> Result<Response<Body>, Refusal> {
     #[cfg(test)]
     panic::fault_point(request.headers());

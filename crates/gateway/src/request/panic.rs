@@ -3,13 +3,12 @@
 use std::any::Any;
 use std::future::{Future, poll_fn};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::pin::pin;
+use std::pin::Pin;
 use std::task::Poll;
 
 /// Runs `request`; a panic in it becomes its message. What the request shared with others is left whole: the pool and
 /// the connection list change only in straight code that cannot panic half-way.
-pub(super) async fn caught<T>(request: impl Future<Output = T>) -> Result<T, String> {
-    let mut request = pin!(request);
+pub(super) async fn caught<F: Future>(mut request: Pin<Box<F>>) -> Result<F::Output, String> {
     poll_fn(|cx| match catch_unwind(AssertUnwindSafe(|| request.as_mut().poll(cx))) {
         Ok(Poll::Pending) => Poll::Pending,
         Ok(Poll::Ready(done)) => Poll::Ready(Ok(done)),

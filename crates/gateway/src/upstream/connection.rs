@@ -85,15 +85,15 @@ impl Connection {
     /// Sends a request and waits for the head of its answer. Dropping the future closes the connection.
     pub(crate) async fn send(
         &mut self,
-        request: http::Request<Body>,
+        request: Box<http::Request<Body>>,
     ) -> Result<http::Response<Incoming>, SendError> {
         self.requests += 1;
         // One that was given back a moment ago may not have noticed the end of its last answer yet.
         if !self.sender.is_ready() && self.sender.ready().await.is_err() {
-            return Err(SendError::NotSent(Box::new(request)));
+            return Err(SendError::NotSent(request));
         }
         let (read, written) = (self.traffic.read(), self.traffic.written());
-        self.sender.try_send_request(request).await.map_err(|mut error| match error.take_message() {
+        self.sender.try_send_request(*request).await.map_err(|mut error| match error.take_message() {
             Some(request) => SendError::NotSent(Box::new(request)),
             None if self.traffic.written() == written => SendError::NothingWritten,
             None if self.traffic.read() == read => SendError::Unanswered,

@@ -1,7 +1,7 @@
 //! Idle upstream connections of one core, by endpoint; the most recently used is taken first, so that surplus ones
 //! grow old and are closed.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::rc::{Rc, Weak};
 use std::time::{Duration, Instant};
@@ -18,6 +18,8 @@ pub(crate) struct Pool {
     settings: Settings,
     limit: usize,
     idle_timeout: Duration,
+    /// The time of the last sweep: fine enough to measure idleness by, and free to read.
+    clock: Cell<Instant>,
 }
 
 struct Idle {
@@ -42,6 +44,7 @@ impl Pool {
             settings: Settings::new(config),
             limit: config.limits.idle_per_instance,
             idle_timeout: config.timeouts.upstream_idle,
+            clock: Cell::new(Instant::now()),
         }
     }
 
@@ -74,6 +77,7 @@ impl Pool {
     /// Closes what has been idle for too long, and forgets what the instance has closed.
     pub(crate) fn sweep(&self) {
         let now = Instant::now();
+        self.clock.set(now);
         self.idle.borrow_mut().retain(|_, list| {
             list.retain(|i| !i.connection.is_closed() && now.duration_since(i.since) < self.idle_timeout);
             !list.is_empty()
@@ -84,7 +88,7 @@ impl Pool {
         let mut idle = self.idle.borrow_mut();
         let list = idle.entry(endpoint).or_default();
         if list.len() < self.limit {
-            list.push(Idle { connection, since: Instant::now() });
+            list.push(Idle { connection, since: self.clock.get() });
         }
     }
 }
