@@ -1,0 +1,171 @@
+//! Runs the real binary and looks at it from outside.
+#![allow(dead_code, reason = "each test file uses its own part of this")]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on ends")]
+
+use std::io::{BufRead, BufReader, Read};
+use std::process::{Child, ChildStdout, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use tempfile::TempDir;
+
+/// How long anything may take before a test gives up.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A command of the binary, deaf to the settings of whoever runs the tests.
+pub(crate) fn command(args: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_portolan"));
+    let ours = std::env::vars().map(|(name, _)| name).filter(|name| name.starts_with("PORTOLAN_"));
+    ours.for_each(|name| {
+        command.env_remove(name);
+    });
+    command.args(args).stdin(Stdio::null());
+    command
+}
+
+/// Runs a command to its end.
+pub(crate) fn run(args: &[&str]) -> Output {
+    command(args).output().unwrap()
+}
+
+/// Runs a command that must succeed; returns what it printed.
+#[track_caller]
+pub(crate) fn ask(args: &[&str]) -> String {
+    let output = run(args);
+    assert!(output.status.success(), "{args:?}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// A running process of the binary, and the lines it prints.
+pub(crate) struct Process {
+    child: Child,
+    stdout: BufReader<ChildStdout>,
+}
+
+impl Process {
+    pub(crate) fn start(args: &[&str]) -> Self {
+        let mut child = command(args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let stdout = BufReader::new(child.stdout.take().unwrap());
+        Self { child, stdout }
+    }
+
+    /// The next line on stdout.
+    #[track_caller]
+    pub(crate) fn line(&mut self) -> String {
+        let mut line = String::new();
+        if self.stdout.read_line(&mut line).unwrap() == 0 {
+            let mut said = String::new();
+            self.child.stderr.take().unwrap().read_to_string(&mut said).unwrap();
+            panic!("it ended: {said}");
+        }
+        line.trim_end().to_owned()
+    }
+
+    /// The next line on stderr.
+    pub(crate) fn complaint(&mut self) -> String {
+        let mut line = Vec::new();
+        let stderr = self.child.stderr.as_mut().unwrap();
+        let mut byte = [0];
+        while stderr.read(&mut byte).unwrap() == 1 && byte != *b"\n" {
+            line.push(byte[0]);
+        }
+        String::from_utf8(line).unwrap()
+    }
+
+    /// Sends a signal by name.
+    pub(crate) fn signal(&self, name: &str) {
+        let kill = format!("kill -{name} {}", self.child.id());
+        assert!(Command::new("sh").args(["-c", &kill]).status().unwrap().success());
+    }
+
+    /// Waits for its end; the exit code, if it had one.
+    pub(crate) fn end(mut self) -> Option<i32> {
+        until("the process ends", || self.child.try_wait().unwrap()).code()
+    }
+
+    /// `kill -9`, and waits until it is gone.
+    pub(crate) fn kill(mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// `portolan up` on any ports, without Docker.
+pub(crate) struct Up {
+    pub(crate) process: Process,
+    pub(crate) gateway: String,
+    pub(crate) http: String,
+    pub(crate) revision: u64,
+}
+
+impl Up {
+    pub(crate) fn start(dir: &TempDir) -> Self {
+        Self::with(dir, &["--http", "127.0.0.1:0"])
+    }
+
+    pub(crate) fn with(dir: &TempDir, more: &[&str]) -> Self {
+        let dir = dir.path().to_str().unwrap();
+        let args = [
+            "up",
+            "--no-docker",
+            "--data-dir",
+            dir,
+            "--proxy",
+            "127.0.0.1:0",
+            "--cores",
+            "2",
+            "--log",
+            "warn",
+        ];
+        let mut process = Process::start(&[&args, more].concat());
+        let after = |line: &str, word: &str| line.rsplit_once(word).unwrap().1.to_owned();
+        let revision = after(&process.line(), "revision ").parse().unwrap();
+        assert_eq!(process.line(), "registrator  off");
+        let http = after(&process.line(), "listening on ");
+        let gateway = after(&process.line(), "listening on ");
+        Self { process, gateway, http, revision }
+    }
+
+    /// Asks by command line; `--http-addr` is added.
+    #[track_caller]
+    pub(crate) fn ask(&self, args: &[&str]) -> String {
+        ask(&[args, &["--http-addr", &self.http]].concat())
+    }
+
+    /// A GET through the gateway.
+    pub(crate) fn get(&self, path: &str) -> (u16, String) {
+        get(&format!("{}{path}", self.gateway), &[])
+    }
+}
+
+/// A GET, whatever the status.
+pub(crate) fn get(url: &str, headers: &[(String, String)]) -> (u16, String) {
+    let agent: ureq::Agent = ureq::Agent::config_builder()
+        .http_status_as_error(false)
+        .proxy(None)
+        .timeout_global(Some(PATIENCE))
+        .build()
+        .into();
+    let request = headers.iter().fold(agent.get(url), |request, (name, value)| request.header(name, value));
+    let mut response = request.call().unwrap();
+    (response.status().as_u16(), response.body_mut().read_to_string().unwrap())
+}
+
+/// Looks until there is something to see.
+#[track_caller]
+pub(crate) fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+    let started = Instant::now();
+    loop {
+        if let Some(seen) = look() {
+            return seen;
+        }
+        assert!(started.elapsed() < PATIENCE, "waited in vain until {what}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
