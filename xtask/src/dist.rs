@@ -1,13 +1,13 @@
 //! What is shipped: one stripped binary, small, and small when it idles.
 
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 use std::time::Duration;
 
 use serde_json::Value;
 
 use crate::bench::portolan::{Options, Portolan};
-use crate::process::{Outcome, stat, wait_for};
+use crate::process::{Outcome, stat, tied, wait_for};
 use crate::workspace::Workspace;
 
 const SIZE_LIMIT: u64 = 15 << 20;
@@ -48,7 +48,7 @@ fn executable(messages: &str) -> Option<PathBuf> {
 
 /// Resident memory of `portolan up` once it serves and has nothing to do.
 fn idle_memory(binary: &Path) -> Outcome<u64> {
-    let mut portolan = Portolan::start(Command::new(binary), &Options::default())?;
+    let mut portolan = Portolan::start(tied(binary), &Options::default())?;
     let pid = portolan.pid();
     // Idle is when a tenth of a second costs no tick.
     let mut before = None;

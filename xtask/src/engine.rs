@@ -7,7 +7,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use crate::http::{Address, Client, Payload};
-use crate::process::{Outcome, Running, alive, command_line, find, pids, signal, tail, wait_for};
+use crate::process::{Outcome, Running, alive, command_line, find, pids, signal, tail, tied, wait_for};
 use crate::setup;
 use crate::workspace::Workspace;
 
@@ -170,12 +170,7 @@ impl Home {
         let dockerd = find("dockerd").unwrap_or_else(|| "dockerd".into());
         let mut command = match lifetime {
             Lifetime::Stays => Command::new(dockerd),
-            // Also when we are killed ourselves the engine is asked to end.
-            Lifetime::Ours => {
-                let mut command = Command::new("setpriv");
-                command.args(["--pdeathsig", "TERM", "--"]).arg(dockerd);
-                command
-            }
+            Lifetime::Ours => tied(dockerd),
         };
         command
             .arg("--data-root")

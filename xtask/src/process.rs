@@ -57,6 +57,13 @@ pub(crate) fn alive(pid: u32) -> bool {
     stat(pid).is_some_and(|stat| stat.state != 'Z')
 }
 
+/// A command that is asked to end when we die in whatever way, also by a signal that nobody can handle.
+pub(crate) fn tied(program: impl AsRef<std::ffi::OsStr>) -> Command {
+    let mut command = Command::new("setpriv");
+    command.args(["--pdeathsig", "TERM", "--"]).arg(program);
+    command
+}
+
 /// A program that runs beside us. It is asked to end when this goes out of scope, and killed if it will not.
 pub(crate) struct Running {
     name: &'static str,

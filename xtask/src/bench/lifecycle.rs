@@ -13,7 +13,7 @@ use super::stream::{Asker, Sent, Stream, now};
 use super::{each_option, free_addresses, number};
 use crate::dist;
 use crate::engine::{self, Lifetime};
-use crate::process::{Outcome, output};
+use crate::process::{Outcome, output, tied};
 use crate::setup;
 use crate::workspace::Workspace;
 
@@ -94,7 +94,7 @@ pub(crate) fn run(workspace: &Workspace, words: &[&str]) -> Outcome {
     let version = output(Command::new(&binary).arg("--version"))?;
     report.line(format!("programs: {}, container engine {}", version.trim(), docker.version()?));
     let options = Options { docker: Some(engine.uri().to_owned()), cores: None };
-    let mut portolan = Portolan::start(Command::new(&binary), &options)?;
+    let mut portolan = Portolan::start(tied(&binary), &options)?;
     let mut bench = Bench {
         docker: &docker,
         events: docker.events()?,

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::Command;
 
 use super::Scratch;
-use crate::process::{Outcome, Running, find, output};
+use crate::process::{Outcome, Running, find, output, tied};
 
 /// The path that every proxy under measurement strips to `/hello`.
 pub(super) const PATH: &str = "/bench/hello";
@@ -80,7 +80,7 @@ backend back
 
 /// A program that runs on one core only, and so do all its threads and children.
 pub(super) fn pinned(core: usize, program: &Path) -> Command {
-    let mut command = Command::new("taskset");
+    let mut command = tied("taskset");
     command.args(["--cpu-list", &core.to_string()]).arg(program);
     command
 }
