@@ -16,7 +16,7 @@ use futures_util::{Stream, StreamExt};
 use portolan_model::Pending;
 
 use crate::container::{Container, ContainerId, EngineTime};
-use crate::source::{ContainerSource, Event, EventStream, SourceError};
+use crate::source::{ContainerSource, Event, EventStream, Listening, SourceError};
 
 /// Where the engine is when nobody says.
 const DEFAULT_URI: &str = "unix:///var/run/docker.sock";
@@ -26,6 +26,10 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How far back to ask for events on the first connection: the longest stop that is likely to be under way.
 const REPLAY: Duration = Duration::from_secs(120);
+
+/// How many events of the past are taken, and how long they are waited for. Engines remember 256.
+const PAST_LIMIT: usize = 1024;
+const PAST_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// What is listened to. The engine matches by prefix, so `health_status` takes `health_status: healthy` as well; and
 /// the events of health checks themselves (`exec_*`), which are many, stay away.
@@ -95,7 +99,8 @@ impl Engine {
     }
 
     /// A client that speaks a version the engine speaks too. Made anew for every connection: the engine may have been
-    /// replaced by another version meanwhile.
+    /// replaced by another version meanwhile. bollard puts no version into its paths, so no engine refuses it for being
+    /// too old or too new; what is negotiated is what it may ask for.
     async fn connect(&self) -> Result<Docker, Error> {
         let seconds = ANSWER_TIMEOUT.as_secs();
         let client = match self.address {
@@ -116,14 +121,19 @@ impl ContainerSource for Engine {
         self.uri.clone()
     }
 
-    fn events(&self, since: Option<EngineTime>) -> Pending<'_, Result<Box<dyn EventStream>, SourceError>> {
+    fn listen(&self, since: Option<EngineTime>) -> Pending<'_, Result<Listening, SourceError>> {
         Box::pin(async move {
             let client = self.connect().await.map_err(failure)?;
             let version = client.client_version().to_string();
             tracing::debug!(engine = self.uri, api = version, "connected to the container engine");
-            let stream = client.events(Some(events_options(since)));
+            let since = since.unwrap_or_else(|| {
+                let EngineTime(now) = now();
+                EngineTime(now.saturating_sub(u64::try_from(REPLAY.as_nanos()).unwrap_or(0)))
+            });
+            let past = past(Events::new(&client, since, Some(now()))).await;
+            let stream = Box::new(Events::new(&client, since, None));
             *self.client.lock().unwrap_or_else(PoisonError::into_inner) = Some(client);
-            Ok(Box::new(Events(Box::pin(stream))) as Box<dyn EventStream>)
+            Ok(Listening { past, stream })
         })
     }
 
@@ -147,15 +157,27 @@ impl ContainerSource for Engine {
     }
 }
 
-fn events_options(since: Option<EngineTime>) -> EventsOptions {
-    let EngineTime(since) = since.unwrap_or_else(|| {
-        let EngineTime(now) = now();
-        EngineTime(now.saturating_sub(u64::try_from(REPLAY.as_nanos()).unwrap_or(0)))
-    });
+/// All that an ended span of time tells. An engine whose clock lags waits for the end of the span; it is not waited for.
+async fn past(mut span: Events) -> Vec<Event> {
+    let mut past = Vec::new();
+    let listen = async {
+        while let Some(Ok(event)) = span.next().await
+            && past.len() < PAST_LIMIT
+        {
+            past.push(event);
+        }
+    };
+    let _ = tokio::time::timeout(PAST_TIMEOUT, listen).await;
+    past
+}
+
+fn events_options(since: EngineTime, until: Option<EngineTime>) -> EventsOptions {
+    let stamp =
+        |EngineTime(nanos): EngineTime| format!("{}.{:09}", nanos / 1_000_000_000, nanos % 1_000_000_000);
     let strings = |texts: &[&str]| texts.iter().map(|text| (*text).to_owned()).collect();
     EventsOptions {
-        since: Some(format!("{}.{:09}", since / 1_000_000_000, since % 1_000_000_000)),
-        until: None,
+        since: Some(stamp(since)),
+        until: until.map(stamp),
         filters: Some(HashMap::from([
             ("type".to_owned(), strings(&["container", "network"])),
             ("event".to_owned(), strings(&EVENTS)),
@@ -177,6 +199,12 @@ fn failure(error: Error) -> SourceError {
 }
 
 struct Events(Pin<Box<dyn Stream<Item = Result<EventMessage, Error>> + Send>>);
+
+impl Events {
+    fn new(client: &Docker, since: EngineTime, until: Option<EngineTime>) -> Self {
+        Self(Box::pin(client.events(Some(events_options(since, until)))))
+    }
+}
 
 impl EventStream for Events {
     fn next(&mut self) -> Pending<'_, Option<Result<Event, SourceError>>> {
@@ -217,7 +245,7 @@ mod tests {
 
     #[test]
     fn since_is_in_seconds_with_nanoseconds() {
-        let options = events_options(Some(EngineTime(1_700_000_000_000_000_042)));
+        let options = events_options(EngineTime(1_700_000_000_000_000_042), None);
         assert_eq!(options.since.as_deref(), Some("1700000000.000000042"));
     }
 }

@@ -101,6 +101,8 @@ impl Keeper {
             return Step::Done;
         };
         let mut complaints: BTreeSet<String> = desired.problems.iter().map(ToString::to_string).collect();
+        complaints
+            .extend(sight.unreadable.iter().map(|id| format!("the engine does not describe container {id}")));
         complaints.extend(conflicts.iter().map(ToString::to_string));
         let outcome =
             execute(actions, &*self.registry, &self.config.owner, &self.book, self.config.answer_timeout)

@@ -12,14 +12,22 @@ pub trait ContainerSource: Send + Sync + 'static {
     fn location(&self) -> String;
 
     /// Connects and starts listening. Events from `since` on are told again as far as the engine remembers them;
-    /// without it the engine tells of the last minutes, so that a stop under way is known.
-    fn events(&self, since: Option<EngineTime>) -> Pending<'_, Result<Box<dyn EventStream>, SourceError>>;
+    /// without it those of the last minutes, so that a stop under way is known.
+    fn listen(&self, since: Option<EngineTime>) -> Pending<'_, Result<Listening, SourceError>>;
 
     /// The containers that run now, paused ones included.
     fn list(&self) -> Pending<'_, Result<Vec<ContainerId>, SourceError>>;
 
     /// One container as it is now; `None` when the engine does not know it (any more).
     fn inspect(&self, id: ContainerId) -> Pending<'_, Result<Option<Container>, SourceError>>;
+}
+
+/// An engine that is listened to.
+pub struct Listening {
+    /// What happened before; some of it may be told once more by the stream.
+    pub past: Vec<Event>,
+    /// What happens from now on.
+    pub stream: Box<dyn EventStream>,
 }
 
 /// What an engine tells while it is listened to.

@@ -36,6 +36,8 @@ pub struct Sight {
     pub seen: Vec<Seen>,
     /// Nothing that runs is missing: what is not here is not there.
     pub whole: bool,
+    /// Containers that the engine did not describe when it was asked last.
+    pub unreadable: Vec<ContainerId>,
 }
 
 /// A container and what is to become of it.
@@ -64,6 +66,7 @@ struct Slot {
     killed: Option<Kill>,
     died: Option<EngineTime>,
     reading: Reading,
+    unreadable: bool,
 }
 
 /// A container was sent a signal that ends it.
@@ -112,9 +115,8 @@ impl World {
         let slot = self.slots.entry(event.container.clone()).or_default();
         self.changed |= match event.kind {
             EventKind::Killed(signal) if slot.ends_by(signal) => {
-                let told = now.saturating_sub(event.age);
-                slot.killed = Some(Kill { at: event.at, told, doubtful: false });
-                true
+                let kill = Kill { at: event.at, told: now.saturating_sub(event.age), doubtful: false };
+                slot.note_kill(kill, self.stop_margin, now)
             }
             EventKind::Killed(_) => false,
             EventKind::Died => {
@@ -168,29 +170,29 @@ impl World {
         }
     }
 
-    /// Takes note of what a read found; `None` is no such container.
-    pub fn read(&mut self, id: &ContainerId, found: Option<Container>) {
+    /// Takes note of what a read found by `now`; `None` is no such container.
+    pub fn read(&mut self, id: &ContainerId, found: Option<Container>, now: Duration) {
         let Some(slot) = self.slots.get_mut(id) else { return };
         let fresh = slot.reading == Reading::Begun;
         slot.reading = Reading::Idle;
-        match found {
-            Some(found) => {
-                if slot.container.as_deref() != Some(&found) {
-                    slot.container = Some(Arc::new(found));
-                    self.changed = true;
-                }
-            }
-            None if fresh => {
-                self.slots.remove(id);
-                self.changed = true;
-                return;
-            }
-            None => {}
+        self.changed |= std::mem::take(&mut slot.unreadable);
+        if found.is_none() && fresh {
+            self.slots.remove(id);
+            self.changed = true;
+            return;
+        }
+        if let Some(found) = found
+            && slot.container.as_deref() != Some(&found)
+        {
+            slot.container = Some(Arc::new(found));
+            self.changed = true;
         }
         if fresh {
             self.changed |= slot.died.is_some() || slot.killed.is_some();
             slot.died = None;
-            slot.killed = slot.killed.filter(|kill| !kill.doubtful);
+            if slot.killed.is_some_and(|kill| kill.doubtful || slot.give_up(kill, self.stop_margin) <= now) {
+                slot.killed = None;
+            }
         } else {
             slot.queue_first(id, &mut self.urgent);
         }
@@ -200,6 +202,7 @@ impl World {
     pub fn unread(&mut self, id: &ContainerId) {
         if let Some(slot) = self.slots.get_mut(id) {
             slot.reading = Reading::Failed;
+            self.changed |= !std::mem::replace(&mut slot.unreadable, true);
         }
     }
 
@@ -247,7 +250,9 @@ impl World {
             let container = slot.container.clone()?;
             Some(Seen { standing: slot.standing(&container), container })
         });
+        let unreadable = self.slots.iter().filter(|(_, slot)| slot.unreadable);
         Sight {
+            unreadable: unreadable.map(|(id, _)| id.clone()).collect(),
             seen: seen.collect(),
             whole: self.listed && self.slots.values().all(|slot| slot.container.is_some()),
         }
@@ -281,6 +286,16 @@ impl Slot {
         signal.ends_a_process() || self.container.as_ref().is_some_and(|c| c.stop_signal == signal)
     }
 
+    /// Returns whether that is new. What was told before, or long ago, is not.
+    fn note_kill(&mut self, kill: Kill, margin: Duration, now: Duration) -> bool {
+        let known = self.killed.is_some_and(|known| known.at >= kill.at);
+        if known || (self.container.is_some() && self.give_up(kill, margin) <= now) {
+            return false;
+        }
+        self.killed = Some(kill);
+        true
+    }
+
     fn doubt_kill(&mut self, at: EngineTime) {
         self.killed = self.killed.map(|kill| Kill { doubtful: kill.doubtful || kill.at <= at, ..kill });
     }
@@ -299,8 +314,13 @@ impl Slot {
     /// When its end is overdue, if it was asked to end and that is not yet doubted.
     fn give_up_at(&self, margin: Duration) -> Option<Duration> {
         let kill = self.killed.filter(|kill| !kill.doubtful)?;
+        Some(self.give_up(kill, margin))
+    }
+
+    /// When that kill should have come to something.
+    fn give_up(&self, kill: Kill, margin: Duration) -> Duration {
         let timeout = self.container.as_ref().map_or(Duration::ZERO, |container| container.stop_timeout);
-        Some(kill.told.saturating_add(timeout).saturating_add(margin))
+        kill.told.saturating_add(timeout).saturating_add(margin)
     }
 
     /// It was read as ended, and nothing happened since.

@@ -143,12 +143,12 @@ pub(crate) fn lines(desired: &Desired) -> Vec<String> {
 
 #[track_caller]
 fn check(container: Container, expect: &[&str]) {
-    check_with(config(), container, expect);
+    check_with(&config(), container, expect);
 }
 
 #[track_caller]
-fn check_with(config: Config, container: Container, expect: &[&str]) {
-    assert_eq!(lines(&desired(&[seen(container, Standing::Serving)], &config)), expect);
+fn check_with(config: &Config, container: Container, expect: &[&str]) {
+    assert_eq!(lines(&desired(&[seen(container, Standing::Serving)], config)), expect);
 }
 
 fn internal() -> Config {
@@ -237,8 +237,8 @@ fn names() {
     check(web().image(""), &["container web port 80/tcp: service name is empty: not registered"]);
 
     let explicit = Config { explicit: true, ..config() };
-    check_with(explicit.clone(), web(), &[]);
-    check_with(explicit, web().env(&["SERVICE_NAME=shop"]), &["shop H:web:80 10.0.0.9:32768"]);
+    check_with(&explicit, web(), &[]);
+    check_with(&explicit, web().env(&["SERVICE_NAME=shop"]), &["shop H:web:80 10.0.0.9:32768"]);
 }
 
 #[test]
@@ -272,7 +272,7 @@ fn ids() {
 fn an_id_stays_with_who_has_it() {
     let old = container("old").env(&["SERVICE_ID=one"]).started(1);
     let new = container("new").env(&["SERVICE_ID=one"]).started(2);
-    let both = [seen(new.clone(), Standing::Serving), seen(old.clone(), Standing::Serving)];
+    let both = [seen(new, Standing::Serving), seen(old.clone(), Standing::Serving)];
     assert_eq!(
         lines(&desired(&both, &config())),
         [
@@ -307,40 +307,40 @@ fn addresses() {
     let forced = || Config { force_ip: true, ..config() };
     let on_one = || web().port("80/tcp", &["192.0.2.10:8080"]);
     check(on_one(), &["nginx H:web:80 192.0.2.10:8080"]);
-    check_with(forced(), on_one(), &["nginx H:web:80 10.0.0.9:8080"]);
+    check_with(&forced(), on_one(), &["nginx H:web:80 10.0.0.9:8080"]);
     check(web().port("80/tcp", &["::1:8080"]), &["nginx H:web:80 [::1]:8080"]);
 
     // On a user's network: where it is published, since its own address does not serve the host's port.
     let user = || web().mode(NetworkMode::User("shop".into()), &[("a", "10.1.0.2"), ("shop", "10.2.0.2")]);
     check(user(), &["nginx H:web:80 10.0.0.9:32768"]);
-    check_with(internal(), user(), &["nginx H:web:80 10.2.0.2:80"]);
+    check_with(&internal(), user(), &["nginx H:web:80 10.2.0.2:80"]);
     let by_id = web().mode(NetworkMode::User("f00".into()), &[("a", "10.1.0.2"), ("shop", "10.2.0.2")]);
-    check_with(internal(), by_id, &["nginx H:web:80 10.1.0.2:80"]);
+    check_with(&internal(), by_id, &["nginx H:web:80 10.1.0.2:80"]);
 
     let unpublished = || web().port("80/tcp", &[]);
-    check_with(internal(), unpublished(), &["nginx H:web:80 172.17.0.5:80"]);
-    check_with(Config { force_ip: true, ..internal() }, unpublished(), &["nginx H:web:80 172.17.0.5:80"]);
-    check_with(internal(), web().no_ports().expose("81/tcp"), &["nginx H:web:81 172.17.0.5:81"]);
+    check_with(&internal(), unpublished(), &["nginx H:web:80 172.17.0.5:80"]);
+    check_with(&Config { force_ip: true, ..internal() }, unpublished(), &["nginx H:web:80 172.17.0.5:80"]);
+    check_with(&internal(), web().no_ports().expose("81/tcp"), &["nginx H:web:81 172.17.0.5:81"]);
 
     let host = || web().no_ports().mode(NetworkMode::Host, &[]);
     check(host(), &[]);
     check(host().expose("8080/tcp"), &["nginx H:web:8080 10.0.0.9:8080"]);
-    check_with(internal(), host().expose("8080/tcp"), &["nginx H:web:8080 10.0.0.9:8080"]);
+    check_with(&internal(), host().expose("8080/tcp"), &["nginx H:web:8080 10.0.0.9:8080"]);
 
     let alone = || web().no_ports().expose("80/tcp").mode(NetworkMode::None, &[]);
     check(alone(), &[]);
     check_with(
-        internal(),
+        &internal(),
         alone(),
         &["container web port 80/tcp: it has no address (it is on no network): not registered"],
     );
 
     let labelled = Config { ip_label: Some("ip".into()), ..config() };
-    check_with(labelled.clone(), web().label("ip", "10.9.8.7/24"), &["nginx H:web:80 10.9.8.7:32768"]);
-    check_with(labelled.clone(), web().label("ip", "10.9.8.7"), &["nginx H:web:80 10.9.8.7:32768"]);
-    check_with(labelled.clone(), web(), &["nginx H:web:80 10.0.0.9:32768"]);
+    check_with(&labelled, web().label("ip", "10.9.8.7/24"), &["nginx H:web:80 10.9.8.7:32768"]);
+    check_with(&labelled, web().label("ip", "10.9.8.7"), &["nginx H:web:80 10.9.8.7:32768"]);
+    check_with(&labelled, web(), &["nginx H:web:80 10.0.0.9:32768"]);
     check_with(
-        labelled,
+        &labelled,
         web().label("ip", "here and there"),
         &[
             "nginx H:web:80 10.0.0.9:32768",
@@ -414,7 +414,7 @@ fn tags() {
     check(web().env(&["SERVICE_80_TAGS=p", "SERVICE_TAGS=g"]), &["nginx H:web:80 10.0.0.9:32768 {p}"]);
     let more = Config { tags: BTreeSet::from(["z".to_owned()]), ..config() };
     check_with(
-        more,
+        &more,
         web().no_ports().port("53/udp", &["5353"]).env(&["SERVICE_TAGS=a"]),
         &["nginx H:web:53:udp 10.0.0.9:5353 {a udp z} udp"],
     );

@@ -47,7 +47,7 @@ impl Condition {
         let mut facts = self.facts();
         match std::mem::replace(&mut facts.engine, Engine::Away(why.to_owned())) {
             Engine::Away(_) => {
-                tracing::debug!(engine = self.location, why, "the container engine is still away")
+                tracing::debug!(engine = self.location, why, "the container engine is still away");
             }
             Engine::NotYet => tracing::warn!(
                 engine = self.location,
@@ -84,7 +84,7 @@ impl Condition {
     pub(super) fn reconciled(&self, instances: usize, complaints: BTreeSet<String>) {
         let mut facts = self.facts();
         for complaint in complaints.difference(&facts.complaints) {
-            tracing::warn!(complaint, "a container cannot be registered as asked");
+            tracing::warn!(complaint, "not everything is registered as asked");
         }
         if facts.instances != instances || facts.complaints != complaints {
             facts.instances = instances;

@@ -13,7 +13,7 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 use super::condition::Condition;
 use crate::config::Config;
 use crate::container::{Container, ContainerId, EngineTime};
-use crate::source::{ContainerSource, Event, SourceError};
+use crate::source::{ContainerSource, Event, Listening, SourceError};
 use crate::world::{Sight, World};
 
 /// How many containers are read at once, and how many of those may be of the periodic routine: an event must not wait
@@ -81,10 +81,12 @@ impl Follow {
     /// One connection, until it is lost.
     async fn session(&mut self) -> SourceError {
         let source = Arc::clone(&self.source);
-        let mut events = match self.answer(source.events(self.since)).await {
-            Ok(events) => events,
+        let Listening { past, mut stream } = match self.answer(source.listen(self.since)).await {
+            Ok(listening) => listening,
             Err(error) => return error,
         };
+        // Before anything is read: what is about to end is not taken for what serves.
+        past.iter().for_each(|event| self.witness(event));
         let mut listing = Some(source.list());
         let mut list_due = Instant::now() + self.answer_timeout;
         let mut reads = FuturesUnordered::new();
@@ -97,13 +99,13 @@ impl Follow {
             }
             let overdue = self.world.next_due().map(|due| self.epoch + due);
             tokio::select! {
-                event = events.next() => match event {
+                event = stream.next() => match event {
                     Some(Ok(event)) => self.witness(&event),
                     Some(Err(error)) => return error,
                     None => return SourceError("the engine closed its event stream".to_owned()),
                 },
                 Some((id, found)) = reads.next() => match found {
-                    Ok(found) => self.world.read(&id, found),
+                    Ok(found) => self.world.read(&id, found, self.epoch.elapsed()),
                     Err(error) => {
                         tracing::debug!(container = %id, %error, "cannot read a container");
                         self.world.unread(&id);

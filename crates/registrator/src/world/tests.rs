@@ -39,7 +39,7 @@ impl Script {
     #[track_caller]
     fn read(&mut self, started: u64) {
         self.begin();
-        self.world.read(&self.id, Some(container("web").started(started)));
+        self.world.read(&self.id, Some(container("web").started(started)), Duration::ZERO);
     }
 
     #[track_caller]
@@ -68,7 +68,7 @@ fn a_stop_is_known_before_it_can_be_read() {
     let mut ended = container("web").started(100);
     ended.life.running = false;
     let id = script.id.clone();
-    script.world.read(&id, Some(ended));
+    script.world.read(&id, Some(ended), Duration::ZERO);
     script.is(Some((Standing::Stopped, 100)));
     // A restart of the same container.
     script.event(EventKind::Started, 130, 3);
@@ -86,7 +86,11 @@ fn other_signals_mean_nothing() {
     script.event(EventKind::Changed, 110, 1);
     script.begin();
     let id = script.id.clone();
-    script.world.read(&id, Some(Container { stop_signal: Signal(1), ..container("web").started(100) }));
+    script.world.read(
+        &id,
+        Some(Container { stop_signal: Signal(1), ..container("web").started(100) }),
+        Duration::ZERO,
+    );
     script.event(HUP, 111, 1);
     script.is(Some((Standing::Stopping, 100)));
 }
@@ -117,6 +121,31 @@ fn a_stop_told_again_counts_from_when_it_was() {
 }
 
 #[test]
+fn a_stop_told_again_long_after_it_was_ignored_is_no_stop() {
+    let mut script = Script::running();
+    script.aged(TERM, 110, 20, 15);
+    script.is(Some((Standing::Serving, 100)));
+    // Told of a container that is not known yet: its first read ends the doubt.
+    let mut script = Script::running();
+    script.world = World::new(MARGIN);
+    script.aged(TERM, 110, 20, 15);
+    script.begin();
+    let id = script.id.clone();
+    script.world.read(&id, Some(container("web").started(100)), Duration::from_secs(20));
+    script.is(Some((Standing::Serving, 100)));
+}
+
+#[test]
+fn a_doubted_stop_told_again_stays_doubted() {
+    let mut script = Script::running();
+    script.event(TERM, 110, 1);
+    script.world.overdue(Duration::from_secs(16));
+    script.event(TERM, 110, 2);
+    script.read(100);
+    script.is(Some((Standing::Serving, 100)));
+}
+
+#[test]
 fn late_events_of_an_old_life_do_not_touch_the_new() {
     let mut script = Script::running();
     script.event(EventKind::Started, 205, 1);
@@ -136,12 +165,12 @@ fn a_read_that_was_overtaken_is_not_the_truth() {
     script.begin();
     script.event(EventKind::Died, 120, 2);
     let id = script.id.clone();
-    script.world.read(&id, Some(container("web").started(100)));
+    script.world.read(&id, Some(container("web").started(100)), Duration::ZERO);
     script.is(Some((Standing::Stopped, 100)));
     // Overtaken and not found: it may be there again.
     script.begin();
     script.event(EventKind::Started, 130, 3);
-    script.world.read(&id, None);
+    script.world.read(&id, None, Duration::ZERO);
     script.read(125);
     script.is(Some((Standing::Serving, 125)));
 }
@@ -162,14 +191,14 @@ fn what_is_gone_is_forgotten() {
     let id = script.id.clone();
     script.event(EventKind::Changed, 110, 1);
     script.begin();
-    script.world.read(&id, None);
+    script.world.read(&id, None, Duration::ZERO);
     script.is(None);
     assert!(script.world.sight().whole);
     // An event of a container that nobody has seen: until it is read, something is missing.
     script.event(HUP, 111, 1);
     assert!(!script.world.sight().whole);
     script.begin();
-    script.world.read(&id, None);
+    script.world.read(&id, None, Duration::ZERO);
     assert!(script.world.sight().whole);
 }
 
@@ -186,7 +215,7 @@ fn a_listing_that_missed_a_start_does_not_remove() {
     let mut ended = container("web").started(100);
     ended.life.running = false;
     let id = script.id.clone();
-    script.world.read(&id, Some(ended));
+    script.world.read(&id, Some(ended), Duration::ZERO);
     script.world.listed(vec![]);
     script.is(None);
     script.nothing_to_read();
