@@ -272,6 +272,9 @@ mod tests {
             "entry \"instance/x\" is malformed: \"fe80: :1\" is neither an IP address nor a host name",
         );
         check(("\"订单\"", "\"\""), "entry \"instance/x\" is malformed: service name is empty");
-        check(("{", "["), "entry \"instance/x\" is malformed: expected `,` or `]` at line 2 column 12");
+        check(
+            ("\"weight\": 7", "\"weight\": -1"),
+            "entry \"instance/x\" is malformed: invalid value: integer `-1`, expected u16 at line 10 column 14",
+        );
     }
 }

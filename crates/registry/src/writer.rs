@@ -83,7 +83,12 @@ impl RegistryTask {
             self.turn(&mut waiting).await;
         }
         self.requests.close();
-        while self.requests.recv_many(&mut waiting, TURN_LIMIT).await > 0 {
+        loop {
+            // Takes what has entered, and does not wait for those on the threshold: they are told it is over.
+            waiting.extend(std::iter::from_fn(|| self.requests.try_recv().ok()).take(TURN_LIMIT));
+            if waiting.is_empty() {
+                break;
+            }
             self.turn(&mut waiting).await;
         }
         self.close().await;
