@@ -2,22 +2,21 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
-mod common;
-#[path = "common/docker.rs"]
+mod doubles;
 #[allow(unreachable_pub, reason = "a module of tests")]
-mod docker;
+mod rig;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bollard::models::{ContainerCreateBody, HostConfig, RestartPolicy, RestartPolicyNameEnum};
-use common::Recorder;
-use docker::{Rig, until};
+use doubles::Recorder;
 use futures_util::StreamExt;
 use portolan_model::{Health, Incarnation, Instance, Phase};
 use registrator::Config;
 use registrator::docker::Engine;
+use rig::{Rig, until};
 use runtime::{Report, Shutdown, ShutdownTrigger, State, StatusBoard, Tasks};
 use tokio::net::{TcpListener, UnixListener, UnixStream};
 
@@ -32,7 +31,7 @@ struct Running {
 
 impl Running {
     async fn start(config: Config) -> Self {
-        let running = Self::at(Rig::new().await, &docker::uri(), config);
+        let running = Self::at(Rig::new().await, &rig::uri(), config);
         running.reaches(State::Running).await;
         running
     }
@@ -254,7 +253,7 @@ async fn finds_what_ran_before_it_and_the_stop_under_way() {
         rig.start(name).await;
     }
     rig.kill("ending", "TERM").await;
-    let running = Running::at(rig, &docker::uri(), config());
+    let running = Running::at(rig, &rig::uri(), config());
     running.is("web", SERVES).await;
     until("it ended", || async { running.rig.inspect("ending").await.state.unwrap().running == Some(false) })
         .await;
@@ -408,7 +407,7 @@ impl Drop for Relay {
 }
 
 async fn pass_on(mut from: impl tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin) {
-    let uri = docker::uri();
+    let uri = rig::uri();
     let path = uri.strip_prefix("unix://").expect("the test engine listens on a unix socket");
     if let Ok(mut to) = UnixStream::connect(path).await {
         let _ = tokio::io::copy_bidirectional(&mut from, &mut to).await;

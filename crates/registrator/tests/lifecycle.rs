@@ -2,13 +2,13 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
-mod common;
+mod doubles;
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering::SeqCst;
 use std::time::Duration;
 
-use common::{FakeEngine, Recorder, container, holds, pass};
+use doubles::{FakeEngine, Recorder, container, holds, pass};
 use portolan_model::{Guard, Incarnation, InstanceId, Owner, Registry};
 use registrator::Config;
 use registrator::container::{CheckStatus, EngineTime};
