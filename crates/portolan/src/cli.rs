@@ -151,5 +151,5 @@ fn run_sample(said: Sample, environment: &Environment) -> Result<(), Failure> {
         instance: said.instance.unwrap_or_else(|| environment.host_name()),
         drain_timeout: Duration::from_secs(said.drain_timeout.into()),
     };
-    up::block_on(sample::serve(config))
+    up::block_on(sample::run_process(config))
 }

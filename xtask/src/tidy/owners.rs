@@ -38,6 +38,12 @@ const ALSO: &[(&str, &str, &str)] = &[
         "axum's own server bounds neither connections nor the time that a request's head may take",
     ),
     ("access", "hyper-util", "the same"),
+    (
+        "portolan",
+        "hyper",
+        "axum's own server, told to stop, loses requests of fresh connections; the sample service must not",
+    ),
+    ("portolan", "hyper-util", "the same"),
 ];
 
 pub(super) fn check(manifests: &[Manifest]) -> Vec<Finding> {

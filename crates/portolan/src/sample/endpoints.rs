@@ -4,18 +4,18 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::time::Duration;
 
-use axum::Router;
 use axum::body::{Body, HttpBody, to_bytes};
-use axum::extract::{ConnectInfo, Query, Request, State};
+use axum::extract::{Query, Request, State};
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::middleware::map_response_with_state;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{any, get};
+use axum::{Extension, Router};
 use serde_json::json;
 
 use super::Config;
 use super::body::Filler;
-use super::listener::OwnEnd;
+use super::serve::OwnEnd;
 
 /// The longest `/slow` answer.
 const SLOWEST: Duration = Duration::from_secs(600);
@@ -65,7 +65,7 @@ async fn user(Query(params): Params) -> Response {
 }
 
 /// Named as in the articles, where a gateway's client learns from it which instance answered.
-async fn own_ip(ConnectInfo(OwnEnd(address)): ConnectInfo<OwnEnd>) -> Response {
+async fn own_ip(Extension(OwnEnd(address)): Extension<OwnEnd>) -> Response {
     let ip = match address.ip() {
         IpAddr::V6(ip) => ip.to_ipv4_mapped().map_or(IpAddr::V6(ip), IpAddr::V4),
         ip @ IpAddr::V4(_) => ip,

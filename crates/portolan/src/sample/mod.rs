@@ -5,18 +5,18 @@
 
 mod body;
 mod endpoints;
-mod listener;
+mod serve;
 
 use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use runtime::Shutdown;
+use tokio::net::TcpListener;
 
 use crate::failure::{Failure, in_use};
 use crate::signals::Signals;
 use crate::terminal::say;
-use listener::{LastCall, Listener, OwnEnd};
 
 /// What a sample is.
 #[derive(Debug, Clone)]
@@ -33,21 +33,20 @@ pub(crate) struct Config {
 
 /// A sample that is bound and not yet served.
 pub(crate) struct Sample {
-    listener: Listener,
-    last_call: LastCall,
+    listener: TcpListener,
     address: SocketAddr,
     config: Config,
 }
 
 /// Binds.
 pub(crate) async fn build(config: Config) -> io::Result<Sample> {
-    let (listener, last_call) = Listener::bind(config.listen).await?;
-    let address = listener.address();
-    Ok(Sample { listener, last_call, address, config })
+    let listener = TcpListener::bind(config.listen).await?;
+    let address = listener.local_addr()?;
+    Ok(Sample { listener, address, config })
 }
 
 /// Runs a sample as a process of its own, until a signal ends it.
-pub(crate) async fn serve(config: Config) -> Result<(), Failure> {
+pub(crate) async fn run_process(config: Config) -> Result<(), Failure> {
     let mut signals = Signals::take().map_err(Failure::failed)?;
     let (name, listen) = (config.name.clone(), config.listen);
     let sample = build(config).await.map_err(|error| in_use("--listen", listen, &error))?;
@@ -70,23 +69,8 @@ impl Sample {
 
     /// Serves until told to stop, then finishes.
     pub(crate) async fn run(self, shutdown: Shutdown) {
-        let Self { listener, last_call, config, .. } = self;
-        let app = endpoints::router(&config).into_make_service_with_connect_info::<OwnEnd>();
-        let told = shutdown.clone();
-        let server = axum::serve(listener.until(shutdown), app)
-            .with_graceful_shutdown(async move { last_call.called().await });
-        let deadline = async {
-            told.triggered().await;
-            tokio::time::sleep(config.drain_timeout).await;
-        };
-        tokio::select! {
-            served = server => {
-                if let Err(error) = served {
-                    tracing::error!(%error, "sample ended");
-                }
-            }
-            () = deadline => tracing::warn!("requests in flight outlived the deadline and were cut off"),
-        }
+        let router = endpoints::router(&self.config);
+        serve::serve(self.listener, router, shutdown, self.config.drain_timeout).await;
     }
 }
 
