@@ -103,11 +103,16 @@ pub(crate) fn write(instance: &Instance, since: Millis) -> Vec<u8> {
 /// The instance in `bytes`, and when its life began. `key` names it in errors.
 pub(crate) fn read(key: &str, bytes: &[u8]) -> Result<(Arc<Instance>, Millis), StoredError> {
     let malformed = |why: String| StoredError::Malformed { key: key.to_owned(), why };
-    let Versioned { version } = serde_json::from_slice(bytes).map_err(|e| malformed(e.to_string()))?;
-    if version != VERSION {
-        return Err(StoredError::Version { key: key.to_owned(), found: version });
+    let stored = serde_json::from_slice::<InstanceV1>(bytes);
+    let found = match &stored {
+        Ok(stored) => stored.version,
+        // Tens of thousands may be read at every start, so only what is amiss is looked at twice.
+        Err(_) => serde_json::from_slice(bytes).map_or(VERSION, |Versioned { version }| version),
+    };
+    if found != VERSION {
+        return Err(StoredError::Version { key: key.to_owned(), found });
     }
-    let stored: InstanceV1 = serde_json::from_slice(bytes).map_err(|e| malformed(e.to_string()))?;
+    let stored = stored.map_err(|e| malformed(e.to_string()))?;
     stored.into_domain().map_err(|e| malformed(e.to_string()))
 }
 
