@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on ends")]
 
 use std::io::{BufRead, BufReader, Read};
+use std::path::Path;
 use std::process::{Child, ChildStdout, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
@@ -13,12 +14,18 @@ const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A command of the binary, deaf to the settings of whoever runs the tests.
 pub(crate) fn command(args: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_portolan"));
+    within(&[], args)
+}
+
+/// The same, started by `wrapper`, a program and its arguments that ends by becoming the one it is told to start.
+pub(crate) fn within(wrapper: &[&str], args: &[&str]) -> Command {
+    let words = [wrapper, &[env!("CARGO_BIN_EXE_portolan")], args].concat();
+    let mut command = Command::new(words[0]);
     let ours = std::env::vars().map(|(name, _)| name).filter(|name| name.starts_with("PORTOLAN_"));
     ours.for_each(|name| {
         command.env_remove(name);
     });
-    command.args(args).stdin(Stdio::null());
+    command.args(&words[1..]).stdin(Stdio::null());
     command
 }
 
@@ -43,9 +50,18 @@ pub(crate) struct Process {
 
 impl Process {
     pub(crate) fn start(args: &[&str]) -> Self {
-        let mut child = command(args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        Self::of(command(args))
+    }
+
+    pub(crate) fn of(mut command: Command) -> Self {
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let stdout = BufReader::new(child.stdout.take().unwrap());
         Self { child, stdout }
+    }
+
+    /// Whether it still runs.
+    pub(crate) fn is_alive(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_none()
     }
 
     /// The next line on stdout.
@@ -110,20 +126,24 @@ impl Up {
     }
 
     pub(crate) fn with(dir: &TempDir, more: &[&str]) -> Self {
-        let dir = dir.path().to_str().unwrap();
-        let args = [
-            "up",
-            "--no-docker",
-            "--data-dir",
-            dir,
-            "--proxy",
-            "127.0.0.1:0",
-            "--cores",
-            "2",
-            "--log",
-            "warn",
-        ];
-        let mut process = Process::start(&[&args, more].concat());
+        Self::within(&[], dir.path(), more)
+    }
+
+    /// Started by `wrapper`, see [`within`].
+    pub(crate) fn within(wrapper: &[&str], dir: &Path, more: &[&str]) -> Self {
+        Self::of(within(wrapper, &[&Self::args(dir), more].concat()))
+    }
+
+    /// What every `portolan up` of a test is told; where the HTTP face listens is missing.
+    pub(crate) fn args(dir: &Path) -> [&str; 10] {
+        let dir = dir.to_str().unwrap();
+        let any = "127.0.0.1:0";
+        ["up", "--no-docker", "--data-dir", dir, "--proxy", any, "--cores", "2", "--log", "warn"]
+    }
+
+    /// From a command that starts one.
+    pub(crate) fn of(command: Command) -> Self {
+        let mut process = Process::of(command);
         let after = |line: &str, word: &str| line.rsplit_once(word).unwrap().1.to_owned();
         let revision = after(&process.line(), "revision ").parse().unwrap();
         assert_eq!(process.line(), "registrator  off");
