@@ -59,6 +59,11 @@ impl Process {
         Self { child, stdout }
     }
 
+    /// The system's number for it.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Whether it still runs.
     pub(crate) fn is_alive(&mut self) -> bool {
         self.child.try_wait().unwrap().is_none()
@@ -87,6 +92,14 @@ impl Process {
         String::from_utf8(line).unwrap()
     }
 
+    /// `kill -9`, and all that is left on stderr.
+    pub(crate) fn last_words(mut self) -> String {
+        let _ = self.child.kill();
+        let mut said = String::new();
+        self.child.stderr.take().unwrap().read_to_string(&mut said).unwrap();
+        said
+    }
+
     /// Sends a signal by name.
     pub(crate) fn signal(&self, name: &str) {
         let kill = format!("kill -{name} {}", self.child.id());
@@ -112,9 +125,11 @@ impl Drop for Process {
     }
 }
 
-/// `portolan up` on any ports, without Docker.
+/// `portolan up` on any ports.
 pub(crate) struct Up {
     pub(crate) process: Process,
+    /// What the registrator's line says.
+    pub(crate) registrator: String,
     pub(crate) gateway: String,
     pub(crate) http: String,
     pub(crate) revision: u64,
@@ -146,10 +161,10 @@ impl Up {
         let mut process = Process::of(command);
         let after = |line: &str, word: &str| line.rsplit_once(word).unwrap().1.to_owned();
         let revision = after(&process.line(), "revision ").parse().unwrap();
-        assert_eq!(process.line(), "registrator  off");
+        let registrator = process.line().strip_prefix("registrator").unwrap().trim_start().to_owned();
         let http = after(&process.line(), "listening on ");
         let gateway = after(&process.line(), "listening on ");
-        Self { process, gateway, http, revision }
+        Self { process, registrator, gateway, http, revision }
     }
 
     /// Asks by command line; `--http-addr` is added.
