@@ -235,3 +235,18 @@ fn nobody_there_is_said_in_one_line() {
     );
     assert!(said.ends_with("is `portolan up` running?\n"), "{said}");
 }
+
+#[test]
+#[cfg(target_os = "linux")]
+fn it_is_small_when_idle() {
+    let dir = dir();
+    let up = Up::start(&dir);
+    let status = std::fs::read_to_string(format!("/proc/{}/status", up.process.id())).unwrap();
+    let kilobytes = |name: &str| -> u64 {
+        let line = status.lines().find_map(|line| line.strip_prefix(name)).unwrap();
+        line.trim().strip_suffix(" kB").unwrap().parse().unwrap()
+    };
+    // What it allocated, not the pages of its file: those of an unoptimised build are many.
+    let own = kilobytes("RssAnon:");
+    assert!(own < 8 * 1024, "{own} KiB");
+}
