@@ -60,7 +60,7 @@ pub struct Limits {
     pub connections: usize,
     /// Idle upstream connections kept per instance and core.
     pub idle_per_instance: usize,
-    /// A request's or an answer's head, in bytes; at least 8192.
+    /// A request's or an answer's head, in bytes.
     pub head_bytes: usize,
     /// Header fields of a request or an answer.
     pub headers: usize,
@@ -71,5 +71,14 @@ pub struct Limits {
 impl Default for Limits {
     fn default() -> Self {
         Self { connections: 16_384, idle_per_instance: 256, head_bytes: 32 * 1024, headers: 100, attempts: 5 }
+    }
+}
+
+impl Limits {
+    /// How much a codec may buffer of one connection, in bytes: a whole head, and enough of a body to keep system calls
+    /// rare.
+    pub(crate) fn buffer(&self) -> usize {
+        const BODY: usize = 64 * 1024;
+        self.head_bytes.max(BODY)
     }
 }

@@ -34,7 +34,8 @@ pub(super) async fn serve(shared: Rc<Shared>, shutdown: Shutdown, stream: TcpStr
     });
     let connection = Builder::new()
         .max_headers(limits.headers)
-        .max_buf_size(limits.head_bytes)
+        .max_header_size(limits.head_bytes)
+        .max_buf_size(limits.buffer())
         // One write call for head and small body: measured cheaper than a vectored one.
         .writev(false)
         .serve_connection(TokioIo::new(stream), service)

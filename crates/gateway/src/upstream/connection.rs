@@ -45,7 +45,12 @@ pub(crate) enum SendError {
 impl Settings {
     pub(crate) fn new(config: &Config) -> Self {
         let mut builder = Builder::new();
-        builder.writev(false).max_buf_size(config.limits.head_bytes).max_headers(config.limits.headers);
+        let limits = &config.limits;
+        builder
+            .writev(false)
+            .max_headers(limits.headers)
+            .max_header_size(limits.head_bytes)
+            .max_buf_size(limits.buffer());
         Self { connect: config.timeouts.connect, builder }
     }
 }

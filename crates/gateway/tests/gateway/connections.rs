@@ -72,6 +72,21 @@ async fn a_long_answer_is_not_an_idle_connection() {
 }
 
 #[tokio::test]
+async fn heads_have_limits() {
+    let rig = Rig::start();
+    let web = rig.instance("web", "a", Behaviour::Answer("a")).await;
+    let check = async |headers: String, expect: u16| {
+        assert_eq!(rig.get("/web/", &headers).await.status(), expect, "{} bytes", headers.len());
+    };
+    check(format!("x: {}\r\n", "y".repeat(30_000)), 200).await;
+    check(format!("x: {}\r\n", "y".repeat(33_000)), 431).await;
+    check("x: y\r\n".repeat(99), 200).await;
+    check("x: y\r\n".repeat(100), 431).await;
+    assert_eq!(web.requests().len(), 2);
+    rig.stop().await;
+}
+
+#[tokio::test]
 async fn shutdown_finishes_what_runs() {
     let rig = Rig::start();
     let web = rig.instance("web", "a", Behaviour::Stream(64 << 20)).await;
@@ -103,9 +118,7 @@ async fn the_drain_timeout_ends_what_does_not_finish() {
 async fn several_cores_share_the_table() {
     let rig = Rig::with(|config| config.cores = 3);
     let _web = rig.instance("web", "a", Behaviour::Answer("a")).await;
-    let asks = (0..64).map(|_| rig.get("/web/", ""));
     let mut all = tokio::task::JoinSet::new();
-    drop(asks);
     for _ in 0..64 {
         let address = rig.handle.local_addr();
         all.spawn(async move {
