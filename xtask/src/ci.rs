@@ -70,7 +70,7 @@ enum Profile {
 fn all_tests(workspace: &Workspace, engine: &Engine, profile: Profile, extra: &[&str]) -> Outcome {
     let mut command = workspace.cargo();
     if find("cargo-nextest").is_some() || cargo_has_nextest(workspace) {
-        command.args(["nextest", "run", "--workspace", "--locked"]);
+        command.args(["nextest", "run", "--locked"]);
         if matches!(profile, Profile::Ci) {
             command.args(["--profile", "ci"]);
         }
@@ -78,7 +78,10 @@ fn all_tests(workspace: &Workspace, engine: &Engine, profile: Profile, extra: &[
         println!(
             "cargo-nextest is not installed: falling back to `cargo test`, without its timeouts and groups"
         );
-        command.args(["test", "--workspace", "--locked", "--all-targets", "--no-fail-fast"]);
+        command.args(["test", "--locked", "--all-targets", "--no-fail-fast"]);
+    }
+    if !extra.iter().any(|word| word.starts_with("-p") || word.starts_with("--package")) {
+        command.arg("--workspace");
     }
     execute(command.args(extra).env(engine::VARIABLE, engine.uri()))
 }
