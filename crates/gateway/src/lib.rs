@@ -127,6 +127,8 @@ impl Gateway {
     /// Serves until shutdown, then finishes what runs, up to [`Timeouts::drain`]. Every core is a thread of its own.
     pub async fn run(self, shutdown: Shutdown) {
         let Self { config, table, listeners, registry, reporter } = self;
+        let mut follower = control::Follower::new(Arc::clone(&table), &*registry, reporter.clone());
+        follower.begin().await;
         let mut cores = Vec::new();
         for (number, listener) in listeners.into_iter().enumerate() {
             let core = listen::Core::new(Arc::clone(&config), Arc::clone(&table), listener, shutdown.clone());
@@ -145,7 +147,7 @@ impl Gateway {
             reporter.say(State::Failed, "no core could be started");
             return;
         }
-        control::follow(&table, &*registry, &reporter, &shutdown).await;
+        follower.run(&shutdown).await;
         for (core, thread, end) in cores {
             // Whatever is received: the sender's end is the signal.
             let _ = end.await;

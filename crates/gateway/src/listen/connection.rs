@@ -5,7 +5,9 @@ use std::future::{Future, poll_fn};
 use std::net::IpAddr;
 use std::pin::pin;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::Poll;
+use std::time::Duration;
 
 use hyper::body::Incoming;
 use hyper::server::conn::http1::Builder;
@@ -13,16 +15,21 @@ use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use runtime::Shutdown;
 use tokio::net::TcpStream;
+use tokio::task::yield_now;
+use tokio::time::sleep;
 
 use super::Shared;
 use crate::body::Body;
 use crate::request::{self, Peer};
-use crate::stream::CountedStream;
+use crate::stream::{CountedStream, Traffic};
+
+/// How long a client that has sent nothing yet may keep its connection once shutdown was asked for.
+const FIRST_BYTE: Duration = Duration::from_millis(250);
 
 /// Serves requests until the client leaves, waits too long, or — after shutdown — its last request is answered.
 pub(super) async fn serve(shared: Rc<Shared>, shutdown: Shutdown, stream: TcpStream, peer: IpAddr) {
     let (stream, traffic) = CountedStream::new(stream);
-    let watched = shared.connections.add(traffic);
+    let watched = shared.connections.add(Arc::clone(&traffic));
     let limits = shared.config.limits;
     let peer = Rc::new(Peer::new(peer, &shared.config.trusted_proxies));
     let service = service_fn(|request: http::Request<Incoming>| {
@@ -41,28 +48,46 @@ pub(super) async fn serve(shared: Rc<Shared>, shutdown: Shutdown, stream: TcpStr
         .serve_connection(TokioIo::new(stream), service)
         .with_upgrades();
     let mut connection = pin!(connection);
-    let mut stop = pin!(shutdown.triggered());
+    let mut stop = pin!(stopped(&shutdown, &traffic));
     let mut armed = false;
     let mut stopping = false;
     let ended = poll_fn(|cx| {
-        if !armed {
-            // Registering once is enough, the task's waker stays the same; what woke it is read from flags below,
-            // which costs a load instead of polling more futures on every event.
-            armed = true;
-            watched.wake(cx.waker());
-            let _ = stop.as_mut().poll(cx);
-        }
         if watched.is_overdue() {
             return Poll::Ready(Ok(()));
         }
-        if shutdown.is_triggered() && !stopping {
+        // Before the stop, so that a request that is here already is begun, and then finished.
+        if let Poll::Ready(ended) = connection.as_mut().poll(cx) {
+            return Poll::Ready(ended);
+        }
+        // Registering once is enough, the task's waker stays the same; whether the stop woke it is read from a flag,
+        // which costs a load instead of polling more futures on every event.
+        if !armed {
+            armed = true;
+            watched.wake(cx.waker());
+        } else if stopping || !shutdown.is_triggered() {
+            return Poll::Pending;
+        }
+        if stop.as_mut().poll(cx).is_ready() && !stopping {
             stopping = true;
             connection.as_mut().graceful_shutdown();
+            return connection.as_mut().poll(cx);
         }
-        connection.as_mut().poll(cx)
+        Poll::Pending
     });
     if let Err(error) = ended.await {
         tracing::debug!(%error, "client connection ended");
     }
     shared.connections.remove(&watched);
+}
+
+/// When to have the codec end the connection after shutdown was asked for. It closes one that has read nothing of a
+/// request at once, though one may be on its way: so first what has arrived is noticed, and a client that has only just
+/// connected gets a moment to say what it came for.
+async fn stopped(shutdown: &Shutdown, traffic: &Traffic) {
+    shutdown.triggered().await;
+    // The runtime looks for events before it returns from this.
+    yield_now().await;
+    if traffic.read() == 0 {
+        sleep(FIRST_BYTE).await;
+    }
 }

@@ -105,6 +105,24 @@ async fn shutdown_finishes_what_runs() {
 }
 
 #[tokio::test]
+async fn shutdown_answers_whoever_has_connected() {
+    let rig = Rig::start();
+    let _web = rig.instance("web", "a", Behaviour::Answer("a")).await;
+    let mut clients = Vec::new();
+    for _ in 0..50 {
+        let mut client = rig.client().await;
+        client.writer.write_all(b"GET /web/ HTTP/1.1\r\nhost: gw\r\n\r\n").await.unwrap();
+        clients.push(client);
+    }
+    rig.trigger.trigger();
+    for (n, client) in clients.iter_mut().enumerate() {
+        let answer = within(client.reader.message(true)).await.unwrap();
+        assert_eq!(answer.map(|a| a.status()), Some(200), "client {n}");
+    }
+    within(rig.running).await.unwrap();
+}
+
+#[tokio::test]
 async fn the_drain_timeout_ends_what_does_not_finish() {
     let rig = Rig::with(|config| config.timeouts.drain = Duration::from_millis(50));
     let silent = rig.instance("web", "a", Behaviour::Silent).await;
