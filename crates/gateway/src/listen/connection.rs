@@ -19,6 +19,7 @@ use tokio::task::yield_now;
 use tokio::time::sleep;
 
 use super::Shared;
+use super::watch::Watched;
 use crate::body::Body;
 use crate::request::{self, Peer};
 use crate::stream::{CountedStream, Traffic};
@@ -27,9 +28,28 @@ use crate::stream::{CountedStream, Traffic};
 const FIRST_BYTE: Duration = Duration::from_millis(250);
 
 /// Serves requests until the client leaves, waits too long, or — after shutdown — its last request is answered.
-pub(super) async fn serve(shared: Rc<Shared>, shutdown: Shutdown, stream: TcpStream, peer: IpAddr) {
+///
+/// It counts as open from the call on, not only from the first poll: whoever waits for the last one to close would miss
+/// those just accepted.
+pub(super) fn serve(
+    shared: Rc<Shared>,
+    shutdown: Shutdown,
+    stream: TcpStream,
+    peer: IpAddr,
+) -> impl Future<Output = ()> {
     let (stream, traffic) = CountedStream::new(stream);
     let watched = shared.connections.add(Arc::clone(&traffic));
+    converse(shared, shutdown, stream, traffic, watched, peer)
+}
+
+async fn converse(
+    shared: Rc<Shared>,
+    shutdown: Shutdown,
+    stream: CountedStream,
+    traffic: Arc<Traffic>,
+    watched: Rc<Watched>,
+    peer: IpAddr,
+) {
     let limits = shared.config.limits;
     let peer = Rc::new(Peer::new(peer, &shared.config.trusted_proxies));
     let service = service_fn(|request: http::Request<Incoming>| {
