@@ -99,6 +99,28 @@ fn told_to_stop_it_finishes_what_is_in_flight() {
 }
 
 #[test]
+fn told_to_stop_it_answers_who_is_still_in_the_backlog() {
+    let dir = dir();
+    let up = Up::with(&dir, &["--cores", "1"]);
+    let address = up.gateway.strip_prefix("http://").unwrap();
+    up.process.signal("STOP");
+    let clients: Vec<_> = (0..20)
+        .map(|_| {
+            let mut client = TcpStream::connect(address).unwrap();
+            client.write_all(b"GET /nobody/ HTTP/1.1\r\nhost: gw\r\n\r\n").unwrap();
+            client
+        })
+        .collect();
+    up.process.signal("TERM");
+    up.process.signal("CONT");
+    for client in clients {
+        let line = BufReader::new(client).lines().next().unwrap().unwrap();
+        assert_eq!(line, "HTTP/1.1 404 Not Found");
+    }
+    assert_eq!(up.process.end(), Some(0));
+}
+
+#[test]
 fn told_twice_it_ends_at_once() {
     let dir = dir();
     let up = Up::start(&dir);

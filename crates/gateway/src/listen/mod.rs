@@ -72,6 +72,7 @@ impl Core {
         let connections = Connections::new(&config);
         let shared = Rc::new(Shared { config, table, pool, connections });
         let connections = &shared.connections;
+        let mut refused = false;
         let mut sweep = interval(SWEEP);
         sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
@@ -83,9 +84,14 @@ impl Core {
                     shared.pool.sweep();
                 }
                 accepted = listener.accept(), if connections.has_room() => match accepted {
-                    Ok((stream, peer)) => open(&shared, &shutdown, stream, peer.ip()),
+                    Ok((stream, peer)) => {
+                        refused = false;
+                        open(&shared, &shutdown, stream, peer.ip());
+                    }
                     Err(error) => {
-                        tracing::warn!(%error, "cannot accept a connection");
+                        if !std::mem::replace(&mut refused, true) {
+                            tracing::warn!(%error, "cannot accept connections; trying on");
+                        }
                         tokio::time::sleep(ACCEPT_PAUSE).await;
                     }
                 },
