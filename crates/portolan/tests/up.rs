@@ -101,7 +101,7 @@ fn told_to_stop_it_finishes_what_is_in_flight() {
 #[test]
 fn told_to_stop_it_answers_who_is_still_in_the_backlog() {
     let dir = dir();
-    let up = Up::with(&dir, &["--cores", "1"]);
+    let up = Up::start(&dir);
     let address = up.gateway.strip_prefix("http://").unwrap();
     up.process.signal("STOP");
     let clients: Vec<_> = (0..20)
