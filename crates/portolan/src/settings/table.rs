@@ -147,8 +147,8 @@ pub(crate) const SETTINGS: &[Setting] = &[
         key: "proxy.balance",
         flag: Flag::Takes("balance"),
         kind: Kind::Choice(POLICIES),
-        fallback: Fallback::Is("round-robin"),
-        about: "How requests are spread over the instances of a service, where a route does not say.",
+        fallback: Fallback::Is("weighted"),
+        about: "How requests are spread over the instances of a service, where a route does not say; with equal weights, `weighted` is `round-robin`.",
         put: |config, text| put(&mut config.proxy.balance, text),
     },
     Setting {
