@@ -212,6 +212,11 @@ impl Home {
         if wait_for("", Duration::from_secs(5), || ours().is_empty()).is_err() {
             ours().into_iter().for_each(|pid| signal(pid, "KILL"));
         }
+        // An engine leaves the network of host-networked containers mounted, also when it ends well.
+        let mounts = fs::read_to_string("/proc/self/mounts").unwrap_or_default();
+        for place in mounts_below(&mounts, &self.0) {
+            let _shown_by_what_follows = Command::new("umount").arg(place).output();
+        }
         if self.0.exists()
             && let Err(e) = fs::remove_dir_all(&self.0)
         {
@@ -225,6 +230,15 @@ fn answers(uri: &str) -> bool {
     let answer =
         Client::connect(&address, Duration::from_secs(2)).and_then(|mut client| client.get("/_ping"));
     answer.is_ok_and(|answer| answer.status == 200)
+}
+
+/// What is mounted below a directory, the latest first: it may lie upon what came before.
+fn mounts_below(mounts: &str, directory: &Path) -> Vec<PathBuf> {
+    let places = mounts.lines().filter_map(|line| line.split(' ').nth(1));
+    let places = places.map(|place| PathBuf::from(place.replace("\\040", " ")));
+    let mut below: Vec<PathBuf> = places.filter(|place| place.starts_with(directory)).collect();
+    below.reverse();
+    below
 }
 
 /// An engine that ends gives every container ten seconds; nobody needs that here.
@@ -266,6 +280,21 @@ mod tests {
         }
         check("/w/target", "/w/target/engine");
         check(&format!("/{}/target", "deep/".repeat(20)), &std::env::temp_dir().to_string_lossy());
+    }
+
+    #[test]
+    fn mounts() {
+        #[track_caller]
+        fn check(mounts: &str, expect: &[&str]) {
+            let below = mounts_below(mounts, Path::new("/t/my engine"));
+            assert_eq!(below, expect.iter().map(PathBuf::from).collect::<Vec<_>>());
+        }
+        check("/dev/vda / ext4 rw 0 0\nnsfs /t/engine/netns nsfs rw 0 0\n", &[]);
+        check(
+            "overlay /t/my\\040engine/a overlay rw 0 0\nnsfs /t/my\\040engine/a/b nsfs rw 0 0\n",
+            &["/t/my engine/a/b", "/t/my engine/a"],
+        );
+        check("", &[]);
     }
 
     #[test]
