@@ -28,8 +28,8 @@ enum Kind {
     Empty,
     /// An answer of the gateway itself.
     Whole(Bytes),
-    /// A client's body; the flag is set once it is through.
-    Client(Incoming, Rc<Cell<bool>>),
+    /// A client's body, and how far it is.
+    Client(Incoming, Rc<Cell<Passage>>),
     /// An instance's body; its connection goes back to the pool once it is through.
     Instance(Incoming, Option<Lease>),
 }
@@ -37,13 +37,28 @@ enum Kind {
 /// Why a body broke off.
 pub(crate) type BodyError = Box<dyn Error + Send + Sync>;
 
-/// Tells whether a request's body is through: only then may its connection carry another request.
+/// Tells how far a request's body is.
 #[derive(Clone, Default)]
-pub(crate) struct Sent(Option<Rc<Cell<bool>>>);
+pub(crate) struct Sent(Option<Rc<Cell<Passage>>>);
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+enum Passage {
+    #[default]
+    Passing,
+    Through,
+    /// The client left, or sent what is no body.
+    Broken,
+}
 
 impl Sent {
+    /// Whether all of it is through: only then may its connection carry another request.
     pub(crate) fn is_through(&self) -> bool {
-        self.0.as_ref().is_none_or(|through| through.get())
+        self.0.as_ref().is_none_or(|passage| passage.get() == Passage::Through)
+    }
+
+    /// Whether it broke off, which is the client's doing and not the instance's.
+    pub(crate) fn is_broken(&self) -> bool {
+        self.0.as_ref().is_some_and(|passage| passage.get() == Passage::Broken)
     }
 }
 
@@ -74,7 +89,7 @@ impl Body {
     /// Follows the body while a codec consumes it.
     pub(crate) fn sent(&self) -> Sent {
         match &self.kind {
-            Kind::Client(_, through) => Sent(Some(Rc::clone(through))),
+            Kind::Client(_, passage) => Sent(Some(Rc::clone(passage))),
             Kind::Empty | Kind::Whole(_) | Kind::Instance(..) => Sent(None),
         }
     }
@@ -95,10 +110,12 @@ impl HttpBody for Body {
                 self.kind = Kind::Empty;
                 Poll::Ready(Some(Ok::<_, Infallible>(Frame::data(bytes)).map_err(Into::into)))
             }
-            Kind::Client(incoming, through) => {
+            Kind::Client(incoming, passage) => {
                 let frame = ready!(Pin::new(&mut *incoming).poll_frame(cx));
-                if frame.is_none() || incoming.is_end_stream() {
-                    through.set(true);
+                if matches!(frame, Some(Err(_))) {
+                    passage.set(Passage::Broken);
+                } else if frame.is_none() || incoming.is_end_stream() {
+                    passage.set(Passage::Through);
                 }
                 Poll::Ready(frame.map(|frame| frame.map_err(Into::into)))
             }

@@ -21,6 +21,8 @@ pub(super) enum Refusal {
     Connect,
     /// The body's length can be read in two ways.
     Framing,
+    /// The body broke off, or is not what its framing says.
+    Body,
     /// No host, several, or no host name.
     Host,
     /// The path cannot be forwarded.
@@ -55,6 +57,7 @@ impl Refusal {
         match self {
             Self::Connect => (StatusCode::METHOD_NOT_ALLOWED, "connect_not_supported"),
             Self::Framing => (StatusCode::BAD_REQUEST, "framing_invalid"),
+            Self::Body => (StatusCode::BAD_REQUEST, "body_broken"),
             Self::Host => (StatusCode::BAD_REQUEST, "host_invalid"),
             Self::Path(_) | Self::Target => (StatusCode::BAD_REQUEST, "path_invalid"),
             Self::Miss(Miss::NoRoute) => (StatusCode::NOT_FOUND, "no_route"),
@@ -92,7 +95,7 @@ impl Refusal {
         let headers = answer.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static(media_type));
         headers.insert(CAUSE, HeaderValue::from_static(cause));
-        if matches!(self, Self::Connect | Self::Framing) {
+        if matches!(self, Self::Connect | Self::Framing | Self::Body) {
             // What follows on this connection cannot be told apart from this request's body.
             super::headers::close_after(headers);
         }
@@ -105,6 +108,7 @@ impl fmt::Display for Refusal {
         match self {
             Self::Connect => f.write_str("CONNECT is not supported"),
             Self::Framing => f.write_str("the request's body has no single length"),
+            Self::Body => f.write_str("the request's body broke off or is malformed"),
             Self::Host => f.write_str("the request needs exactly one well-formed Host header"),
             Self::Path(bad) => bad.fmt(f),
             Self::Target => f.write_str("the request's target cannot be forwarded"),

@@ -17,10 +17,12 @@ use crate::body::{Body, Sent};
 use crate::listen::Shared;
 use crate::upstream::{Connection, SendError};
 
-/// An attempt that failed, with the request where it can be sent again.
-struct Failed {
-    failure: Failure,
-    request: Option<Box<Request<Body>>>,
+/// An attempt that failed.
+enum Failed {
+    /// Over the instance, or on the way to it; with the request where it can be sent again.
+    Instance { failure: Failure, request: Option<Box<Request<Body>>> },
+    /// Over the request's own body, which broke off.
+    Body,
 }
 
 /// Sends the request to the instance whose turn it is. After a failure that is safe to repeat, to the next; when there
@@ -47,27 +49,28 @@ pub(super) async fn forward(
         if !preserve_host || !request.headers().contains_key(HOST) {
             request.headers_mut().insert(HOST, candidate.authority.clone());
         }
-        let failed = match attempt(shared, candidate, request, rule, fresh).await {
+        let (failure, unsent) = match attempt(shared, candidate, request, rule, fresh).await {
             Ok(answer) => return Ok(answer),
-            Err(failed) => failed,
+            Err(Failed::Instance { failure, request }) => (failure, request),
+            Err(Failed::Body) => return Err(Refusal::Body),
         };
         tried.add(index);
         tracing::debug!(
             instance = %candidate.instance.id(),
             endpoint = %candidate.instance.endpoint(),
-            failure = ?failed.failure,
+            ?failure,
             "attempt failed"
         );
         let give_up = || Refusal::Failed {
             service: upstream.service().clone(),
             attempts: tried.count(),
-            last: failed.failure,
+            last: failure,
         };
-        let again = rule.allows(failed.failure) && tried.count() < shared.config.limits.attempts;
-        request = failed.request.filter(|_| again).ok_or_else(give_up)?;
+        let again = rule.allows(failure) && tried.count() < shared.config.limits.attempts;
+        request = unsent.filter(|_| again).ok_or_else(give_up)?;
         choice = upstream.pick(policy, fastrand::u64(..), &tried);
         if choice.is_none() {
-            if fresh || failed.failure == Failure::Connect {
+            if fresh || failure == Failure::Connect {
                 return Err(give_up());
             }
             (choice, fresh) = (Some(index), true);
@@ -93,7 +96,7 @@ async fn attempt(
                 Ok(connection) => connection,
                 Err(error) => {
                     tracing::debug!(%endpoint, %error, "cannot connect");
-                    return Err(Failed { failure: Failure::Connect, request: Some(request) });
+                    return Err(Failed::Instance { failure: Failure::Connect, request: Some(request) });
                 }
             },
         };
@@ -108,14 +111,17 @@ async fn attempt(
                 continue;
             }
             Some(Err(SendError::NotSent(unsent))) => {
-                return Err(Failed { failure: Failure::NothingSent, request: Some(unsent) });
+                return Err(Failed::Instance { failure: Failure::NothingSent, request: Some(unsent) });
             }
             Some(Err(SendError::NothingWritten)) => Failure::NothingSent,
             Some(Err(SendError::Unanswered)) => Failure::ClosedBeforeAnswer { kept_alive },
             Some(Err(SendError::BadAnswer)) => Failure::BadAnswer,
             None => Failure::Timeout,
         };
-        return Err(Failed { failure, request: copy });
+        if sent.is_broken() {
+            return Err(Failed::Body);
+        }
+        return Err(Failed::Instance { failure, request: copy });
     }
 }
 

@@ -46,6 +46,36 @@ async fn framings() {
     rig.stop().await;
 }
 
+/// Whose fault it is decides what the client is told, and one day what the instance is held to account for.
+#[tokio::test]
+async fn a_body_that_breaks_off_is_the_clients_fault() {
+    let rig = Rig::start();
+    let web = rig.instance("web", "a", Behaviour::Echo).await;
+    for (count, body) in [
+        "content-length: 100\r\n\r\nhalf",
+        "transfer-encoding: chunked\r\n\r\n5\r\nha",
+        "transfer-encoding: chunked\r\n\r\nno number\r\n",
+        "transfer-encoding: chunked\r\n\r\nfffffffffffffffff\r\n",
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let mut client = rig.client().await;
+        let request = format!("POST /web/ HTTP/1.1\r\nhost: gw\r\n{body}");
+        client.writer.write_all(request.as_bytes()).await.unwrap();
+        client.writer.shutdown().await.unwrap();
+        let answer = within(client.reader.message(true)).await.unwrap().unwrap();
+        assert_eq!(
+            (answer.status(), answer.header("x-portolan-cause")),
+            (400, Some("body_broken")),
+            "{body:?}"
+        );
+        // Nobody else is bothered with it, and the instance is not left waiting.
+        within(web.until(|web| web.connections() == count + 1 && web.open() == 0)).await;
+    }
+    rig.stop().await;
+}
+
 #[tokio::test]
 async fn two_lengths_are_one_and_the_last_request_of_its_connection() {
     let rig = Rig::start();
