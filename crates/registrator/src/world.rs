@@ -36,7 +36,7 @@ pub struct Sight {
     pub seen: Vec<Seen>,
     /// Nothing that runs is missing: what is not here is not there.
     pub whole: bool,
-    /// Containers that the engine did not describe when it was asked last.
+    /// Containers that the engine did not describe, nor when it was asked again.
     pub unreadable: Vec<ContainerId>,
 }
 
@@ -66,6 +66,8 @@ struct Slot {
     killed: Option<Kill>,
     died: Option<EngineTime>,
     reading: Reading,
+    /// The last read failed, and it is asked again.
+    retried: bool,
     unreadable: bool,
 }
 
@@ -175,6 +177,7 @@ impl World {
         let Some(slot) = self.slots.get_mut(id) else { return };
         let fresh = slot.reading == Reading::Begun;
         slot.reading = Reading::Idle;
+        slot.retried = false;
         self.changed |= std::mem::take(&mut slot.unreadable);
         if found.is_none() && fresh {
             self.slots.remove(id);
@@ -198,17 +201,19 @@ impl World {
         }
     }
 
-    /// Takes note that a read failed: nothing is known that was not before.
+    /// Takes note that a read failed: nothing is known that was not before. An engine that goes away fails all reads
+    /// before it is missed, so only one that fails again is about the container.
     pub fn unread(&mut self, id: &ContainerId) {
         if let Some(slot) = self.slots.get_mut(id) {
             slot.reading = Reading::Failed;
-            self.changed |= !std::mem::replace(&mut slot.unreadable, true);
+            self.changed |= slot.retried && !std::mem::replace(&mut slot.unreadable, true);
         }
     }
 
     /// Asks again for what could not be read.
     pub fn retry(&mut self) {
         for (id, slot) in self.slots.iter_mut().filter(|(_, slot)| slot.reading == Reading::Failed) {
+            slot.retried = true;
             slot.queue(id, &mut self.routine);
         }
     }
@@ -221,6 +226,7 @@ impl World {
         self.routine.clear();
         for slot in self.slots.values_mut() {
             slot.reading = Reading::Idle;
+            slot.retried = false;
         }
     }
 
