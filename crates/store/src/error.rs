@@ -38,6 +38,12 @@ pub enum OpenError {
         /// Why not.
         source: io::Error,
     },
+    /// The file is not whole: restore it, or start with another directory.
+    #[error("cannot open {}: the file is damaged; restore it from a copy, or use another data directory", path.display())]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+    },
     /// The engine refuses the file.
     #[error("cannot open {}: {source}", path.display())]
     Engine {

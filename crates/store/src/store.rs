@@ -5,6 +5,7 @@
 //! 11 ms; 100,000: 28 ms instead of 88 ms). Writes are many and crashes few, so it is off.
 
 use std::fs;
+use std::panic::catch_unwind;
 use std::path::Path;
 
 use redb::{Database, DatabaseError, ReadableDatabase, ReadableTable, TableDefinition};
@@ -52,7 +53,10 @@ impl Store {
         if !file.try_exists().map_err(failed("look for", &file))? {
             create(&directory, &file)?;
         }
-        let database = Database::builder().set_cache_size(CACHE_BYTES).open(&file).map_err(|e| match e {
+        // On a file that was cut short the engine does not fail, it panics.
+        let opened = catch_unwind(|| Database::builder().set_cache_size(CACHE_BYTES).open(&file));
+        let opened = opened.map_err(|_| OpenError::Damaged { path: file.clone() })?;
+        let database = opened.map_err(|e| match e {
             DatabaseError::DatabaseAlreadyOpen => OpenError::InUse { dir: dir.to_owned(), holder: None },
             other => refused(&file)(other),
         })?;
@@ -225,6 +229,19 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         fs::write(dir.path().join("store.new"), b"half").unwrap();
         assert_eq!(Store::open(dir.path()).unwrap().load().unwrap(), Loaded::default());
+    }
+
+    #[test]
+    fn a_file_cut_short_is_refused_by_name() {
+        let dir = tempfile::tempdir().unwrap();
+        drop(Store::open(dir.path()).unwrap());
+        let file = dir.path().join("store.redb");
+        let whole = fs::read(&file).unwrap();
+        for length in [0, 100, 4096, whole.len() / 2, whole.len() - 4096] {
+            fs::write(&file, &whole[..length]).unwrap();
+            let message = Store::open(dir.path()).unwrap_err().to_string();
+            assert!(message.starts_with("cannot open ") && message.contains("store.redb"), "{message}");
+        }
     }
 
     #[test]
