@@ -9,6 +9,7 @@ mod app;
 mod cli;
 mod client;
 mod demo;
+mod descriptors;
 mod explain;
 mod failure;
 mod log;

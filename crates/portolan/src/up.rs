@@ -9,7 +9,7 @@ use crate::failure::Failure;
 use crate::settings::{self, Config, Environment, Flags};
 use crate::signals::Signals;
 use crate::terminal::say;
-use crate::{app, log};
+use crate::{app, descriptors, log};
 
 /// Threads for everything but the gateway's request path, which has its own. Two, so that a slow answer of the HTTP
 /// face never holds up a registration.
@@ -46,6 +46,7 @@ pub(crate) fn start_log(config: &Config, warnings: &[String]) -> Result<(), Fail
 
 /// Runs `task` to its end on a runtime of its own.
 pub(crate) fn block_on(task: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
+    descriptors::take_all();
     let runtime = Builder::new_multi_thread()
         .worker_threads(CONTROL_THREADS)
         .thread_name("control")

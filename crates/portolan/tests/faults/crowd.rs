@@ -17,7 +17,8 @@ use crate::scene::{Scene, within};
 async fn a_thousand_idle_connections_on_each_listener() {
     const EACH: usize = 1000;
     let dir = tempfile::tempdir().unwrap();
-    let scene = Scene::start(dir.path());
+    // What a process gets unasked is less than it may take.
+    let scene = Scene::within(&["prlimit", "--nofile=1024:4096"], dir.path(), &[]);
     let upstream = Upstream::start(Behaviour::Answer("ok")).await.unwrap();
     scene.route("web", &upstream).await;
     let before = scene.memory("VmRSS");
