@@ -45,6 +45,8 @@ pub(crate) struct Sent(Option<Rc<Cell<Passage>>>);
 enum Passage {
     #[default]
     Passing,
+    /// The client has yet to send the next piece.
+    Awaited,
     Through,
     /// The client left, or sent what is no body.
     Broken,
@@ -54,6 +56,11 @@ impl Sent {
     /// Whether all of it is through: only then may its connection carry another request.
     pub(crate) fn is_through(&self) -> bool {
         self.0.as_ref().is_none_or(|passage| passage.get() == Passage::Through)
+    }
+
+    /// Whether it waits for the client, and not for the instance to take more.
+    pub(crate) fn is_awaited(&self) -> bool {
+        self.0.as_ref().is_some_and(|passage| passage.get() == Passage::Awaited)
     }
 
     /// Whether it broke off, which is the client's doing and not the instance's.
@@ -111,12 +118,14 @@ impl HttpBody for Body {
                 Poll::Ready(Some(Ok::<_, Infallible>(Frame::data(bytes)).map_err(Into::into)))
             }
             Kind::Client(incoming, passage) => {
-                let frame = ready!(Pin::new(&mut *incoming).poll_frame(cx));
-                if matches!(frame, Some(Err(_))) {
-                    passage.set(Passage::Broken);
-                } else if frame.is_none() || incoming.is_end_stream() {
-                    passage.set(Passage::Through);
-                }
+                let polled = Pin::new(&mut *incoming).poll_frame(cx);
+                passage.set(match &polled {
+                    Poll::Pending => Passage::Awaited,
+                    Poll::Ready(Some(Err(_))) => Passage::Broken,
+                    Poll::Ready(Some(Ok(_))) if !incoming.is_end_stream() => Passage::Passing,
+                    Poll::Ready(_) => Passage::Through,
+                });
+                let frame = ready!(polled);
                 Poll::Ready(frame.map(|frame| frame.map_err(Into::into)))
             }
             Kind::Instance(incoming, lease) => {

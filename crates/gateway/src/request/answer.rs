@@ -23,6 +23,8 @@ pub(super) enum Refusal {
     Framing,
     /// The body broke off, or is not what its framing says.
     Body,
+    /// The rest of the body did not come.
+    SlowBody,
     /// No host, several, or no host name.
     Host,
     /// The path cannot be forwarded.
@@ -58,6 +60,7 @@ impl Refusal {
             Self::Connect => (StatusCode::METHOD_NOT_ALLOWED, "connect_not_supported"),
             Self::Framing => (StatusCode::BAD_REQUEST, "framing_invalid"),
             Self::Body => (StatusCode::BAD_REQUEST, "body_broken"),
+            Self::SlowBody => (StatusCode::REQUEST_TIMEOUT, "body_timeout"),
             Self::Host => (StatusCode::BAD_REQUEST, "host_invalid"),
             Self::Path(_) | Self::Target => (StatusCode::BAD_REQUEST, "path_invalid"),
             Self::Miss(Miss::NoRoute) => (StatusCode::NOT_FOUND, "no_route"),
@@ -95,7 +98,7 @@ impl Refusal {
         let headers = answer.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static(media_type));
         headers.insert(CAUSE, HeaderValue::from_static(cause));
-        if matches!(self, Self::Connect | Self::Framing | Self::Body) {
+        if matches!(self, Self::Connect | Self::Framing | Self::Body | Self::SlowBody) {
             // What follows on this connection cannot be told apart from this request's body.
             super::headers::close_after(headers);
         }
@@ -109,6 +112,7 @@ impl fmt::Display for Refusal {
             Self::Connect => f.write_str("CONNECT is not supported"),
             Self::Framing => f.write_str("the request's body has no single length"),
             Self::Body => f.write_str("the request's body broke off or is malformed"),
+            Self::SlowBody => f.write_str("the rest of the request's body did not come in time"),
             Self::Host => f.write_str("the request needs exactly one well-formed Host header"),
             Self::Path(bad) => bad.fmt(f),
             Self::Target => f.write_str("the request's target cannot be forwarded"),

@@ -21,8 +21,8 @@ use crate::upstream::{Connection, SendError};
 enum Failed {
     /// Over the instance, or on the way to it; with the request where it can be sent again.
     Instance { failure: Failure, request: Option<Box<Request<Body>>> },
-    /// Over the request's own body, which broke off.
-    Body,
+    /// Over the client: its body broke off, or did not come. Nobody else could do better.
+    Client(Refusal),
 }
 
 /// Sends the request to the instance whose turn it is. After a failure that is safe to repeat, to the next; when there
@@ -52,7 +52,7 @@ pub(super) async fn forward(
         let (failure, unsent) = match attempt(shared, candidate, request, rule, fresh).await {
             Ok(answer) => return Ok(answer),
             Err(Failed::Instance { failure, request }) => (failure, request),
-            Err(Failed::Body) => return Err(Refusal::Body),
+            Err(Failed::Client(refusal)) => return Err(refusal),
         };
         tried.add(index);
         tracing::debug!(
@@ -116,10 +116,11 @@ async fn attempt(
             Some(Err(SendError::NothingWritten)) => Failure::NothingSent,
             Some(Err(SendError::Unanswered)) => Failure::ClosedBeforeAnswer { kept_alive },
             Some(Err(SendError::BadAnswer)) => Failure::BadAnswer,
+            None if sent.is_awaited() => return Err(Failed::Client(Refusal::SlowBody)),
             None => Failure::Timeout,
         };
         if sent.is_broken() {
-            return Err(Failed::Body);
+            return Err(Failed::Client(Refusal::Body));
         }
         return Err(Failed::Instance { failure, request: copy });
     }

@@ -99,6 +99,26 @@ async fn too_slow_is_504_and_cancels_the_request() {
 }
 
 #[tokio::test]
+async fn a_body_that_does_not_come_is_408() {
+    let rig = Rig::with(|config| config.timeouts.response = Duration::from_millis(50));
+    let web = rig.instance("web", "a", Behaviour::Echo).await;
+    let mut client = rig.client().await;
+    let half = "POST /web/ HTTP/1.1\r\nhost: gw\r\ncontent-length: 100\r\n\r\nhalf";
+    let answer = within(client.ask(half)).await.unwrap();
+    assert_eq!((answer.status(), answer.header("x-portolan-cause")), (408, Some("body_timeout")));
+    assert!(within(client.reader.head()).await.is_ok_and(|next| next.is_none()), "the connection is closed");
+    within(web.until(|web| web.open() == 0)).await;
+
+    // Whoever has sent all of it waits for the instance alone.
+    let silent = rig.instance("silent", "b", Behaviour::Silent).await;
+    let whole = "POST /silent/ HTTP/1.1\r\nhost: gw\r\ncontent-length: 4\r\n\r\nhalf";
+    let answer = within(rig.client().await.ask(whole)).await.unwrap();
+    assert_eq!((answer.status(), answer.header("x-portolan-cause")), (504, Some("response_timeout")));
+    within(silent.until(|silent| silent.open() == 0)).await;
+    rig.stop().await;
+}
+
+#[tokio::test]
 async fn a_client_that_leaves_cancels_its_request() {
     let rig = Rig::start();
     let silent = rig.instance("web", "a", Behaviour::Silent).await;
