@@ -37,6 +37,8 @@ async fn a_thousand_idle_connections_on_each_listener() {
     }
     let most = scene.memory("VmHWM");
     println!("resident before {before} KiB, at most {most} with {} idle connections", idle.len());
+    assert!(before <= 20 << 10, "it needs little before anybody comes: {before} KiB");
+    assert!(most - before <= 16 * idle.len() as u64, "an idle connection needs little: {most} KiB");
     for (client, path) in &mut idle {
         assert_eq!(within(client.get(path, "")).await.unwrap().status(), 200, "it was kept");
     }
