@@ -70,7 +70,8 @@ impl Gate {
     pub(crate) fn close(&mut self) {
         let Some(Open { closes, streams, porter }) = self.open.take() else { return };
         closes.store(true, Ordering::Relaxed);
-        drop(UnixStream::connect(self.path()).unwrap());
+        // The next to connect sends the porter home: us, unless somebody was faster.
+        let _ = UnixStream::connect(self.path());
         porter.join().unwrap();
         std::fs::remove_file(self.path()).unwrap();
         streams.lock().unwrap().iter().for_each(Stream::shutdown);
