@@ -101,6 +101,9 @@ async fn attempt(
             },
         };
         let kept_alive = connection.is_used();
+        if kept_alive && !rule.allows(Failure::ClosedBeforeAnswer { kept_alive }) {
+            connection.doubt();
+        }
         let copy = (kept_alive && rule.replayable()).then(|| without_body(&request));
         let sent = request.body().sent();
         let answer = answer_to(&mut connection, request, shared.config.timeouts.response, &sent).await;

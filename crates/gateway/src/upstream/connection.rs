@@ -82,6 +82,12 @@ impl Connection {
         self.requests > 0
     }
 
+    /// Has the kernel asked whether the instance has closed it, right before the next request is written: for requests
+    /// that cannot be repeated. It costs a system call, and leaves only closes that are still on their way.
+    pub(crate) fn doubt(&self) {
+        self.traffic.doubt();
+    }
+
     /// Follows what is written while [`Connection::send`] runs.
     pub(crate) fn progress(&self) -> Progress {
         Progress(Arc::clone(&self.traffic))
