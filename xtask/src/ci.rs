@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use crate::engine::{self, Engine, Lifetime};
 use crate::process::{Outcome, find, run as execute};
+use crate::setup as tools;
 use crate::tidy;
 use crate::workspace::Workspace;
 
@@ -31,9 +32,15 @@ pub(crate) fn clippy(workspace: &Workspace) -> Outcome {
     execute(workspace.cargo().args(words))
 }
 
+/// Installs what tests need. Returns an engine for them.
+pub(crate) fn setup(workspace: &Workspace, lifetime: Lifetime) -> Outcome<Engine> {
+    tools::ensure(tools::CLUSTERS)?;
+    engine::ensure(workspace, lifetime)
+}
+
 /// All tests, with an engine that stays for the next time.
 pub(crate) fn test(workspace: &Workspace, extra: &[&str]) -> Outcome {
-    let engine = engine::ensure(workspace, Lifetime::Stays)?;
+    let engine = setup(workspace, Lifetime::Stays)?;
     all_tests(workspace, &engine, Profile::Default, extra)
 }
 
@@ -49,7 +56,7 @@ fn all_steps(workspace: &Workspace, steps: &mut Steps) -> Outcome {
     steps.time("fmt", || fmt(workspace, Fmt::Check))?;
     steps.time("tidy", || tidy::run(workspace))?;
     steps.time("clippy", || clippy(workspace))?;
-    let engine = steps.time("setup", || engine::ensure(workspace, Lifetime::Ours))?;
+    let engine = steps.time("setup", || setup(workspace, Lifetime::Ours))?;
     println!("engine: {}", engine.uri());
     let tests = steps
         .time("doc tests", || doc_tests(workspace))

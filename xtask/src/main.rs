@@ -57,7 +57,7 @@ fn run(arguments: &[String]) -> Outcome {
     let load = Workspace::load;
     match words.as_slice() {
         ["setup"] => {
-            let engine = engine::ensure(&load()?, Lifetime::Stays)?;
+            let engine = ci::setup(&load()?, Lifetime::Stays)?;
             println!("engine: {}", engine.uri());
             Ok(())
         }

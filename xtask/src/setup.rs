@@ -20,6 +20,10 @@ pub(crate) const ENGINE: &[Tool] = &[
     Tool { program: "setpriv", package: "util-linux" },
 ];
 
+/// Registries that are tested against as real clusters.
+pub(crate) const CLUSTERS: &[Tool] =
+    &[Tool { program: "etcd", package: "etcd-server" }, Tool { program: "etcdctl", package: "etcd-client" }];
+
 /// What `bench proxy` compares with, and its load.
 pub(crate) const PEERS: &[Tool] = &[
     Tool { program: "nginx", package: "nginx-light" },

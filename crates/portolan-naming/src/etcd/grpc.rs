@@ -1,0 +1,299 @@
+//! gRPC over one HTTP/2 connection: calls with one answer, and streams both ways.
+//!
+//! A framed message is five bytes (not compressed, length) and the message; a call's status is in the trailers. That is
+//! all of gRPC that etcd's clients need, so it is here and not in a library (ADR 9). The connection is a
+//! future that its owner polls: when it ends, everything on it fails at once.
+
+use std::marker::PhantomData;
+use std::time::Duration;
+
+use bytes::{Buf, BufMut, Bytes, BytesMut};
+use h2::client::{Connection, SendRequest};
+use h2::{Ping, PingPong, RecvStream, SendStream};
+use http::{HeaderMap, HeaderValue, Method, Request, Uri, header};
+use prost::Message;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::time::{sleep, timeout};
+
+/// The longest message taken. A watch's are split by etcd; a read in pages halves its pages.
+const MESSAGE_LIMIT: usize = 32 << 20;
+/// What may be on its way to us in one stream, and in all.
+const STREAM_WINDOW: u32 = 1 << 20;
+const CONNECTION_WINDOW: u32 = 8 << 20;
+
+/// How a call failed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum Fault {
+    /// etcd answered with an error.
+    #[error("{message} (grpc status {code})")]
+    Status {
+        /// gRPC's number.
+        code: u16,
+        /// etcd's words.
+        message: String,
+    },
+    /// The answer is longer than anybody may send us.
+    #[error("an answer of {0} bytes is too long")]
+    TooLong(usize),
+    /// What came is no gRPC.
+    #[error("not understood: {0}")]
+    Garbled(String),
+    /// The connection or the stream broke.
+    #[error("{0}")]
+    Broken(String),
+    /// No answer in time.
+    #[error("no answer within {0:?}")]
+    Late(Duration),
+}
+
+impl Fault {
+    /// etcd refused a lease that it does not know (any more).
+    pub(crate) fn is_unknown_lease(&self) -> bool {
+        matches!(self, Self::Status { code: 5, message } if message.contains("lease not found"))
+    }
+
+    /// etcd refused the request for what it is; another server or another time would not help.
+    pub(crate) fn is_final(&self) -> bool {
+        // Invalid argument, out of range, resource exhausted (too large, or out of space), permission denied.
+        let code = match self {
+            Self::Status { code, .. } => *code,
+            Self::TooLong(_) => return true,
+            Self::Garbled(_) | Self::Broken(_) | Self::Late(_) => return false,
+        };
+        matches!(code, 3 | 7 | 8 | 11)
+    }
+}
+
+impl From<h2::Error> for Fault {
+    fn from(error: h2::Error) -> Self {
+        Self::Broken(error.to_string())
+    }
+}
+
+/// Where calls are made. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Client {
+    send: SendRequest<Bytes>,
+    scheme: &'static str,
+    authority: String,
+    token: Option<HeaderValue>,
+}
+
+/// Opens HTTP/2 on `io`. Nothing moves unless the connection is polled.
+pub(crate) async fn open<T: AsyncRead + AsyncWrite + Unpin>(
+    io: T,
+    scheme: &'static str,
+    authority: String,
+) -> Result<(Client, Connection<T, Bytes>), Fault> {
+    let mut builder = h2::client::Builder::new();
+    builder.initial_window_size(STREAM_WINDOW).initial_connection_window_size(CONNECTION_WINDOW);
+    let (send, connection) = builder.enable_push(false).handshake(io).await?;
+    Ok((Client { send, scheme, authority, token: None }, connection))
+}
+
+/// Returns when the other end does not answer a ping in time: a stopped process keeps its sockets open.
+pub(crate) async fn listen_for_life(mut pings: PingPong, every: Duration, patience: Duration) -> Fault {
+    loop {
+        sleep(every).await;
+        match timeout(patience, pings.ping(Ping::opaque())).await {
+            Ok(Ok(_pong)) => {}
+            Ok(Err(error)) => return error.into(),
+            Err(_) => return Fault::Late(patience),
+        }
+    }
+}
+
+impl Client {
+    /// The same connection with a token, as [`Client::call`] of `Authenticate` gave it.
+    pub(crate) fn with_token(mut self, token: &str) -> Result<Self, Fault> {
+        let mut token = HeaderValue::from_str(token).map_err(|e| Fault::Garbled(e.to_string()))?;
+        token.set_sensitive(true);
+        self.token = Some(token);
+        Ok(self)
+    }
+
+    /// One message there, one back, within `patience`.
+    pub(crate) async fn call<A: Message + Default>(
+        &self,
+        method: &'static str,
+        ask: &impl Message,
+        patience: Duration,
+    ) -> Result<A, Fault> {
+        let answer = async {
+            let mut stream = self.begin(method).await?;
+            stream.send.send_data(framed(ask)?, true)?;
+            let mut messages = Messages::<A>::of(stream.answer.await?.into_parts())?;
+            let first = messages.next().await?;
+            let nothing = || Fault::Garbled(format!("{method}: no message in the answer"));
+            let first = first.ok_or_else(nothing)?;
+            // The status comes after the message.
+            messages.next().await.map(|_| first)
+        };
+        timeout(patience, answer).await.map_err(|_| Fault::Late(patience))?
+    }
+
+    /// A stream both ways. The first message goes with it: etcd says nothing before.
+    pub(crate) async fn stream<A: Message + Default>(
+        &self,
+        method: &'static str,
+        first: &impl Message,
+        patience: Duration,
+    ) -> Result<(Asks, Messages<A>), Fault> {
+        let opened = async {
+            let mut stream = self.begin(method).await?;
+            stream.send.send_data(framed(first)?, false)?;
+            let messages = Messages::of(stream.answer.await?.into_parts())?;
+            Ok((Asks(stream.send), messages))
+        };
+        timeout(patience, opened).await.map_err(|_| Fault::Late(patience))?
+    }
+
+    async fn begin(&self, method: &'static str) -> Result<Begun, Fault> {
+        let garbled = |e: http::Error| Fault::Garbled(e.to_string());
+        let uri =
+            Uri::builder().scheme(self.scheme).authority(self.authority.as_str()).path_and_query(method);
+        let mut request = Request::builder()
+            .method(Method::POST)
+            .uri(uri.build().map_err(garbled)?)
+            .header(header::TE, "trailers")
+            .header(header::CONTENT_TYPE, "application/grpc")
+            // A server that has lost its leader says so and ends the stream, instead of being silent.
+            .header("hasleader", "true");
+        if let Some(token) = &self.token {
+            request = request.header("token", token);
+        }
+        let mut send = self.send.clone().ready().await?;
+        let (answer, send) = send.send_request(request.body(()).map_err(garbled)?, false)?;
+        Ok(Begun { answer, send })
+    }
+}
+
+struct Begun {
+    answer: h2::client::ResponseFuture,
+    send: SendStream<Bytes>,
+}
+
+/// Our end of a stream. Few and small messages: what HTTP/2 does not take at once waits in it.
+pub(crate) struct Asks(SendStream<Bytes>);
+
+impl Asks {
+    pub(crate) fn send(&mut self, message: &impl Message) -> Result<(), Fault> {
+        Ok(self.0.send_data(framed(message)?, false)?)
+    }
+}
+
+/// Messages as they come.
+pub(crate) struct Messages<A> {
+    body: RecvStream,
+    waiting: BytesMut,
+    ended: bool,
+    message: PhantomData<fn() -> A>,
+}
+
+impl<A: Message + Default> Messages<A> {
+    fn of((head, body): (http::response::Parts, RecvStream)) -> Result<Self, Fault> {
+        if head.status != http::StatusCode::OK {
+            return Err(Fault::Garbled(format!("HTTP status {}", head.status)));
+        }
+        // An answer without messages has its status right in the head.
+        status(&head.headers).unwrap_or(Ok(()))?;
+        Ok(Self { body, waiting: BytesMut::new(), ended: false, message: PhantomData })
+    }
+
+    /// The next message; `None` when the other side has ended well. Cancel-safe: what has come stays.
+    pub(crate) async fn next(&mut self) -> Result<Option<A>, Fault> {
+        loop {
+            if let Some(frame) = self.frame()? {
+                return A::decode(frame).map(Some).map_err(|e| Fault::Garbled(e.to_string()));
+            }
+            if self.ended {
+                let trailers = self.body.trailers().await?;
+                let missing = || Fault::Garbled("an answer without a status".to_owned());
+                trailers.as_ref().and_then(status).unwrap_or_else(|| Err(missing()))?;
+                return Ok(None);
+            }
+            match self.body.data().await {
+                Some(data) => {
+                    let data = data?;
+                    self.body.flow_control().release_capacity(data.len())?;
+                    self.waiting.extend_from_slice(&data);
+                }
+                None => self.ended = true,
+            }
+        }
+    }
+
+    fn frame(&mut self) -> Result<Option<Bytes>, Fault> {
+        let Some((&[compressed, a, b, c, d], _)) = self.waiting.split_first_chunk::<5>() else {
+            return Ok(None);
+        };
+        if compressed != 0 {
+            return Err(Fault::Garbled("a compressed message nobody asked for".to_owned()));
+        }
+        let length = u32::from_be_bytes([a, b, c, d]) as usize;
+        if length > MESSAGE_LIMIT {
+            return Err(Fault::TooLong(length));
+        }
+        if self.waiting.len() < 5 + length {
+            return Ok(None);
+        }
+        self.waiting.advance(5);
+        Ok(Some(self.waiting.split_to(length).freeze()))
+    }
+}
+
+fn framed(message: &impl Message) -> Result<Bytes, Fault> {
+    let length = message.encoded_len();
+    let mut frame = BytesMut::with_capacity(5 + length);
+    frame.put_u8(0);
+    frame.put_u32(u32::try_from(length).map_err(|_| Fault::TooLong(length))?);
+    message.encode(&mut frame).map_err(|e| Fault::Garbled(e.to_string()))?;
+    Ok(frame.freeze())
+}
+
+/// A call's status, if these headers hold it.
+fn status(headers: &HeaderMap) -> Option<Result<(), Fault>> {
+    let code = headers.get("grpc-status")?.to_str().ok().and_then(|code| code.parse().ok());
+    Some(match code {
+        Some(0) => Ok(()),
+        code => {
+            let message = headers.get("grpc-message").map_or(&b""[..], HeaderValue::as_bytes);
+            let message = percent_encoding::percent_decode(message).decode_utf8_lossy().into_owned();
+            // Two is "unknown", which a status that is no number is.
+            Err(Fault::Status { code: code.unwrap_or(2), message })
+        }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn statuses() {
+        #[track_caller]
+        fn check(headers: &[(&'static str, &'static str)], expect: &str) {
+            let headers: HeaderMap =
+                headers.iter().map(|(k, v)| (k.parse().unwrap(), v.parse().unwrap())).collect();
+            let got = status(&headers).map(|s| s.map_or_else(|e| e.to_string(), |()| "fine".to_owned()));
+            assert_eq!(got.unwrap_or_else(|| "none".to_owned()), expect);
+        }
+        check(&[], "none");
+        check(&[("grpc-status", "0")], "fine");
+        check(
+            &[("grpc-status", "14"), ("grpc-message", "etcdserver%3A no leader")],
+            "etcdserver: no leader (grpc status 14)",
+        );
+        check(&[("grpc-status", "x")], " (grpc status 2)");
+    }
+
+    #[test]
+    fn faults() {
+        let status = |code, message: &str| Fault::Status { code, message: message.to_owned() };
+        assert!(status(5, "etcdserver: requested lease not found").is_unknown_lease());
+        assert!(!status(5, "etcdserver: key not found").is_unknown_lease());
+        assert!(status(3, "etcdserver: request is too large").is_final());
+        assert!(!status(14, "etcdserver: leader changed").is_final());
+        assert!(!Fault::Broken("reset".to_owned()).is_final());
+    }
+}

@@ -1,0 +1,200 @@
+//! etcd, by its v3 API.
+//!
+//! **What is registered** through a handle hangs on one lease that is kept alive. A process that dies is out of the book
+//! when the lease ends (`ttl`); one that shuts down removes what it registered; one that loses its lease registers
+//! everything again. **What is known** is a full read and a watch from its revision on; when the connection is lost, what
+//! was known stays, and another server is asked.
+//!
+//! **What is gone** is believed at once where somebody deleted it. Where its lease ended, its registrant may be about to
+//! return, as after an outage of etcd: such an instance is kept for the `grace` time, see `doubt`.
+//!
+//! Start at `state` (what the driver knows and does), then `session` (what drives it).
+
+mod book;
+mod config;
+mod decide;
+mod dial;
+mod doubt;
+mod grpc;
+mod layout;
+mod proto;
+mod session;
+mod state;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use portolan_model::{
+    Filter, Guard, InstanceId, Interest, Listing, Pending, Registration, Registry, RegistryError, Revision,
+    ServiceName, ServiceView, Subscription,
+};
+use runtime::{Backoff, Reporter, Shutdown, State as Standing, StatusBoard};
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::{Instant, sleep, timeout};
+
+pub use config::Config;
+
+use self::book::Book;
+use self::decide::Command;
+use self::doubt::Doubts;
+use self::session::{Desk, Ended};
+use self::state::{IN_HAND, Order, State};
+use crate::mirror::Mirror;
+
+/// How long a connection may take to be there.
+const CONNECT: Duration = Duration::from_secs(2);
+/// How often the other end is asked for life, and how long it may take to answer.
+const PING: Duration = Duration::from_secs(1);
+const PONG: Duration = Duration::from_millis(1500);
+
+/// Makes a registry over etcd and what drives it. Nothing is connected before [`Driver::run`].
+pub fn build(config: Config, board: &StatusBoard) -> (Arc<dyn Registry>, Driver) {
+    let (sender, orders) = mpsc::channel(IN_HAND);
+    let mirror = Mirror::default();
+    let registry = Etcd { mirror: mirror.clone(), orders: sender, patience: config.timeout };
+    let state = State::new(mirror.clone(), Book::new(config.layout.clone()), Doubts::new(config.grace));
+    let driver = Driver { config, mirror, state, orders, reporter: board.reporter("registry") };
+    (Arc::new(registry), driver)
+}
+
+/// The handle.
+struct Etcd {
+    mirror: Mirror,
+    orders: mpsc::Sender<Order>,
+    patience: Duration,
+}
+
+/// The owner of the connection. Ends on shutdown only.
+pub struct Driver {
+    config: Config,
+    mirror: Mirror,
+    state: State,
+    orders: mpsc::Receiver<Order>,
+    reporter: Reporter,
+}
+
+impl Registry for Etcd {
+    fn register(&self, registration: Registration) -> Pending<'_, Result<Revision, RegistryError>> {
+        Box::pin(self.write(Command::Register(registration)))
+    }
+
+    fn drain(&self, id: InstanceId, guard: Guard) -> Pending<'_, Result<Revision, RegistryError>> {
+        Box::pin(self.write(Command::Drain(id, guard)))
+    }
+
+    fn deregister(&self, id: InstanceId, guard: Guard) -> Pending<'_, Result<Revision, RegistryError>> {
+        Box::pin(self.write(Command::Deregister(id, guard)))
+    }
+
+    fn find(&self, service: ServiceName, filter: Filter) -> Pending<'_, Result<ServiceView, RegistryError>> {
+        Box::pin(async move {
+            self.filled().await?;
+            Ok(self.mirror.find(&service, &filter))
+        })
+    }
+
+    fn list(&self) -> Pending<'_, Result<Listing, RegistryError>> {
+        Box::pin(async move {
+            self.filled().await?;
+            Ok(self.mirror.list())
+        })
+    }
+
+    fn subscribe(&self, interest: Interest) -> Subscription {
+        self.mirror.subscribe(interest)
+    }
+}
+
+impl Etcd {
+    async fn write(&self, command: Command) -> Result<Revision, RegistryError> {
+        let (reply, answer) = oneshot::channel();
+        let asked = async {
+            let order = Order { command, reply, tried: false };
+            self.orders.send(order).await.map_err(|_| stopped())?;
+            answer.await.map_err(|_| stopped())?
+        };
+        timeout(self.patience, asked).await.unwrap_or_else(|_| Err(self.late()))
+    }
+
+    async fn filled(&self) -> Result<(), RegistryError> {
+        timeout(self.patience, self.mirror.reached(Revision(0))).await.map_err(|_| self.late())
+    }
+
+    fn late(&self) -> RegistryError {
+        RegistryError::Unavailable(format!("no answer from etcd within {:?}", self.patience).into())
+    }
+}
+
+fn stopped() -> RegistryError {
+    RegistryError::Unavailable("the registry is shut down".into())
+}
+
+impl Driver {
+    /// Connects, follows and writes until shutdown, whatever etcd goes through. Then removes what was registered through
+    /// the handle; should etcd be away, the lease will do that.
+    pub async fn run(mut self, shutdown: Shutdown) {
+        let since = Instant::now();
+        let authorities = self.config.authorities();
+        let mut backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(1));
+        // How many servers have failed in a row.
+        let mut failures = 0;
+        for at in (0..authorities.len()).cycle() {
+            let server = authorities[at].as_str();
+            let mut desk = Desk {
+                config: &self.config,
+                state: &mut self.state,
+                orders: &mut self.orders,
+                reporter: &self.reporter,
+                shutdown: &shutdown,
+                since,
+                server,
+            };
+            let begun = Instant::now();
+            let ended = Box::pin(attempt(&mut desk, at)).await;
+            self.state.disconnected();
+            let reason = match ended {
+                Ok(Ended::Shutdown) => break,
+                Ok(Ended::Lost(fault)) => fault.to_string(),
+                Err(reason) => reason,
+            };
+            if self.reporter.say(Standing::Degraded, format!("etcd is away: {server}: {reason}")) {
+                tracing::warn!(server, reason, "etcd is away; trying another server");
+            }
+            // Whoever lasted was no failure to connect.
+            failures = if begun.elapsed() > PONG { 1 } else { failures + 1 };
+            if failures == 1 {
+                backoff.reset();
+            }
+            let all = failures % authorities.len() == 0;
+            let wait = if all { backoff.next(fastrand::u64(..)) } else { Duration::ZERO };
+            tokio::select! {
+                () = shutdown.triggered() => break,
+                () = sleep(wait) => {}
+            }
+        }
+        self.mirror.end();
+        self.reporter.say(Standing::Stopped, "");
+    }
+}
+
+/// One connection, from first to last.
+async fn attempt(desk: &mut Desk<'_>, at: usize) -> Result<Ended, String> {
+    let (config, server, shutdown) = (desk.config, desk.server, desk.shutdown);
+    let (host, tls) = (config.servers[at].host.as_str(), config.tls.as_ref());
+    let scheme = if tls.is_some() { "https" } else { "http" };
+    let opened = async {
+        let stream = dial::dial(server, host, tls).await?;
+        grpc::open(stream, scheme, server.to_owned()).await.map_err(|fault| fault.to_string())
+    };
+    let opened = tokio::select! {
+        () = shutdown.triggered() => return Ok(Ended::Shutdown),
+        opened = timeout(CONNECT, opened) => opened,
+    };
+    let (client, mut connection) = opened.map_err(|_| format!("no connection within {CONNECT:?}"))??;
+    let pings = connection.ping_pong().ok_or("this connection takes no pings")?;
+    tokio::select! {
+        ended = desk.sit(client) => Ok(ended),
+        ended = connection => Err(ended.map_or_else(|e| e.to_string(), |()| "connection closed".to_owned())),
+        fault = grpc::listen_for_life(pings, PING, PONG) => Err(fault.to_string()),
+    }
+}

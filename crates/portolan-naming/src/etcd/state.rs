@@ -1,0 +1,577 @@
+//! What the driver knows and has to do: orders of callers, what is held, the lease, doubts. No I/O: it says which calls
+//! to make, and is told the answers.
+//!
+//! What was registered through this handle is *held*: it hangs on the handle's one lease, and is written again under a new
+//! one should that be lost. It is held no more once somebody deregisters it, deletes its key while the lease lives, or
+//! registers its id elsewhere. Conversely nothing stays on the lease that is not held: what a caller was not told of, because
+//! he gave up before the answer, and what a stalled server writes long after it was written elsewhere and removed again
+//! (the suspects).
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::mem::take;
+use std::time::Duration;
+
+use portolan_model::{InstanceId, Registration, RegistryError, Revision};
+use tokio::sync::oneshot;
+
+use super::book::{Book, Outcome, revision_of};
+use super::decide::{Command, Decision, decide, erase, restore, weight};
+use super::doubt::Doubts;
+use super::grpc::Fault;
+use super::layout::{Kept, Place};
+use super::proto::{Event, KeyValue, TxnRequest};
+use crate::mirror::Mirror;
+
+/// How many transactions are on their way at once.
+const AT_ONCE: usize = 128;
+/// How many orders are in hand; more wait with their callers.
+pub(super) const IN_HAND: usize = 1024;
+/// How many instances a transaction restores or deletes: etcd takes 128 operations, and a layout has up to two keys.
+const CHUNK: usize = 50;
+/// How many bytes of values a transaction restores: etcd takes 1.5 MiB.
+const CHUNK_BYTES: usize = 512 << 10;
+/// How long after a lost answer a write may still come true: etcd gives up its own requests after 5 s and an election.
+const LATE: Duration = Duration::from_secs(30);
+/// How long until a restoration that etcd refused is tried again.
+const RESTORE_AGAIN: Duration = Duration::from_secs(1);
+/// How many leases of our own are remembered.
+const OWN_LEASES: usize = 64;
+
+/// A caller's command.
+#[derive(Debug)]
+pub(super) struct Order {
+    pub(super) command: Command,
+    pub(super) reply: oneshot::Sender<Result<Revision, RegistryError>>,
+    /// A transaction for it was sent whose answer was lost.
+    pub(super) tried: bool,
+}
+
+/// A call to make.
+#[derive(Debug)]
+pub(super) enum Call {
+    /// A transaction, by number.
+    Write(u64, TxnRequest),
+    /// Get a lease.
+    Grant,
+    /// Is this lease alive?
+    Ask(i64),
+}
+
+#[derive(Debug)]
+enum Job {
+    Order(Order),
+    Restore,
+    Erase(Vec<InstanceId>),
+}
+
+/// The one lease that everything held hangs on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Lease {
+    None,
+    Granting,
+    /// From before the connection; nobody has said yet that it is alive.
+    Unconfirmed(i64),
+    Alive(i64),
+}
+
+/// See the module's head. `now` is the time since any fixed moment.
+#[derive(Debug)]
+pub(super) struct State {
+    mirror: Mirror,
+    book: Book,
+    doubts: Doubts,
+    held: BTreeMap<InstanceId, (Place, Kept)>,
+    lease: Lease,
+    /// Leases that are or were ours, oldest first.
+    own: VecDeque<i64>,
+    wants_lease: bool,
+    /// Something held may be missing in etcd; look from then on.
+    restore: Option<Duration>,
+    jobs: VecDeque<Job>,
+    /// Orders to look at again when something has changed.
+    parked: Vec<Order>,
+    flying: BTreeMap<u64, Job>,
+    next: u64,
+    /// Done, to be answered once they are seen.
+    unseen: Vec<(i64, Order)>,
+    /// Ids that may be on our lease without being held, and until when.
+    suspects: BTreeMap<InstanceId, Duration>,
+}
+
+impl State {
+    pub(super) fn new(mirror: Mirror, book: Book, doubts: Doubts) -> Self {
+        Self {
+            mirror,
+            book,
+            doubts,
+            held: BTreeMap::new(),
+            lease: Lease::None,
+            own: VecDeque::new(),
+            wants_lease: false,
+            restore: None,
+            jobs: VecDeque::new(),
+            parked: Vec::new(),
+            flying: BTreeMap::new(),
+            next: 0,
+            unseen: Vec::new(),
+            suspects: BTreeMap::new(),
+        }
+    }
+
+    /// Whether another order may be taken.
+    pub(super) fn has_room(&self) -> bool {
+        self.jobs.len() + self.parked.len() + self.flying.len() + self.unseen.len() < IN_HAND
+    }
+
+    pub(super) fn order(&mut self, order: Order) {
+        self.jobs.push_back(Job::Order(order));
+    }
+
+    /// How many are shown although their lease is gone.
+    pub(super) fn doubted(&self) -> usize {
+        self.doubts.kept()
+    }
+
+    /// How many are held.
+    pub(super) fn held(&self) -> usize {
+        self.held.len()
+    }
+
+    /// Takes everything as read at `revision`.
+    pub(super) fn reset(&mut self, revision: i64, found: Vec<KeyValue>, now: Duration) {
+        // A revision before one that was seen: another history. Nothing that it lacks was deleted in it.
+        let another_history = revision < self.book.revision();
+        let outcome = self.book.reset(revision, found);
+        self.doubts.renew(now);
+        if self.mirror.is_filled() {
+            self.fold(outcome, another_history, now);
+        } else {
+            self.mirror.reset(revision_of(revision), self.book.all());
+        }
+        for (revision, order) in take(&mut self.unseen) {
+            let _given_up = order.reply.send(Ok(revision_of(revision)));
+        }
+        self.restore = Some(now);
+    }
+
+    /// Takes events as they were watched: all of one revision.
+    pub(super) fn take(&mut self, revision: i64, events: Vec<Event>, now: Duration) {
+        let outcome = self.book.take(revision, events);
+        self.fold(outcome, false, now);
+        let (seen, unseen) = take(&mut self.unseen).into_iter().partition(|(at, _)| *at <= revision);
+        self.unseen = unseen;
+        let seen: Vec<(i64, Order)> = seen;
+        for (revision, order) in seen {
+            let _given_up = order.reply.send(Ok(revision_of(revision)));
+        }
+        self.unpark();
+    }
+
+    /// The connection is gone, and with it every answer that was due.
+    pub(super) fn disconnected(&mut self) {
+        self.doubts.all_unanswered();
+        self.lease = match self.lease {
+            Lease::None | Lease::Granting => Lease::None,
+            Lease::Unconfirmed(id) | Lease::Alive(id) => Lease::Unconfirmed(id),
+        };
+        for job in take(&mut self.flying).into_values() {
+            self.again(job, true);
+        }
+        // They are durable, whenever they will be seen.
+        for (revision, order) in take(&mut self.unseen) {
+            let _given_up = order.reply.send(Ok(revision_of(revision)));
+        }
+    }
+
+    /// The lease to keep alive.
+    pub(super) fn lease(&self) -> Option<i64> {
+        match self.lease {
+            Lease::None | Lease::Granting => None,
+            Lease::Unconfirmed(id) | Lease::Alive(id) => Some(id),
+        }
+    }
+
+    pub(super) fn granted(&mut self, id: i64, now: Duration) {
+        self.lease = Lease::Alive(id);
+        self.own.push_back(id);
+        if self.own.len() > OWN_LEASES {
+            self.own.pop_front();
+        }
+        self.restore = Some(now);
+        self.unpark();
+    }
+
+    pub(super) fn not_granted(&mut self) {
+        self.lease = Lease::None;
+    }
+
+    /// What etcd says of `id`: seconds left, none or less if it is no more.
+    pub(super) fn kept_alive(&mut self, id: i64, ttl: i64, now: Duration) {
+        if self.lease() != Some(id) {
+            return;
+        }
+        if ttl <= 0 {
+            self.lease_lost(now);
+        } else if self.lease != Lease::Alive(id) {
+            self.lease = Lease::Alive(id);
+            self.unpark();
+        }
+    }
+
+    /// Whether a lease that others' instances, or ours, hung on is alive.
+    pub(super) fn asked(&mut self, lease: i64, alive: bool, now: Duration) {
+        for id in self.doubts.answered(lease, alive, now) {
+            if self.held.remove(&id).is_some() {
+                tracing::info!(instance = %id, "what was held here has been deleted by somebody");
+            }
+            self.believe(&id);
+        }
+        if !alive && self.lease() == Some(lease) {
+            self.lease_lost(now);
+        }
+    }
+
+    /// The question about `lease` was not answered in time.
+    pub(super) fn not_told(&mut self, lease: i64) {
+        self.doubts.unanswered(lease);
+    }
+
+    /// The answer to a transaction: whether it held, and its revision. An error means that the connection is of no use.
+    pub(super) fn written(
+        &mut self,
+        number: u64,
+        answer: Result<(bool, i64), Fault>,
+        now: Duration,
+    ) -> Result<(), Fault> {
+        let Some(job) = self.flying.remove(&number) else { return Ok(()) };
+        match (job, answer) {
+            (Job::Order(order), Ok((true, revision))) => self.done(order, revision, now),
+            // Somebody was quicker: decide again when more is known.
+            (Job::Order(order), Ok((false, _))) => self.parked.push(order),
+            (Job::Restore, Ok((true, _))) | (Job::Erase(_), Ok((true, _))) => {}
+            (Job::Restore, Ok((false, _))) => self.restore = Some(now),
+            (Job::Erase(ids), Ok((false, _))) => self.halve(ids),
+            (job, Err(fault)) if fault.is_unknown_lease() => {
+                match &job {
+                    Job::Order(Order { command: Command::Register(_), .. }) | Job::Restore => {
+                        self.lease_lost(now);
+                    }
+                    Job::Order(_) | Job::Erase(_) => {}
+                }
+                self.again(job, false);
+            }
+            (Job::Order(order), Err(fault)) if fault.is_final() => refuse(order, &fault),
+            (Job::Restore, Err(fault)) if fault.is_final() => {
+                tracing::warn!(%fault, "etcd refuses to take back what was registered");
+                self.restore = Some(now + RESTORE_AGAIN);
+            }
+            (Job::Erase(_), Err(fault)) if fault.is_final() => {}
+            // Perhaps it came true: that will be seen before it is decided again.
+            (job, Err(Fault::Late(_))) => self.again(job, true),
+            (job, Err(fault)) => {
+                self.again(job, true);
+                return Err(fault);
+            }
+        }
+        Ok(())
+    }
+
+    /// Time passes. Call it a few times a second.
+    pub(super) fn tick(&mut self, now: Duration) {
+        for id in self.doubts.expired(now) {
+            if self.held.contains_key(&id) {
+                // It is up to us to bring it back.
+                self.restore.get_or_insert(now);
+            } else {
+                tracing::info!(instance = %id, "its lease ended and it did not return");
+                self.believe(&id);
+            }
+        }
+        self.unpark();
+        self.suspect(now);
+    }
+
+    /// Deletes what is on our lease and is nobody's wish.
+    fn suspect(&mut self, now: Duration) {
+        if self.suspects.is_empty() {
+            return;
+        }
+        let ordered = self.ordered();
+        let mut surplus = Vec::new();
+        for (id, until) in take(&mut self.suspects) {
+            if self.is_ours(&id) && !self.held.contains_key(&id) && !ordered.contains(&id) {
+                surplus.push(id);
+            } else if until > now {
+                self.suspects.insert(id, until);
+            }
+        }
+        for id in &surplus {
+            tracing::info!(instance = %id, "a write that nobody waits for any more is undone");
+            self.suspects.insert(id.clone(), now + LATE);
+        }
+        self.jobs.extend(surplus.chunks(CHUNK).map(|chunk| Job::Erase(chunk.to_vec())));
+    }
+
+    /// Everything held is to go.
+    pub(super) fn leave(&mut self) {
+        self.jobs.clear();
+        self.parked.clear();
+        self.restore = None;
+        let held: Vec<_> = take(&mut self.held).into_keys().collect();
+        self.jobs.extend(held.chunks(CHUNK).map(|chunk| Job::Erase(chunk.to_vec())));
+    }
+
+    /// Whether nothing is left to do.
+    pub(super) fn is_idle(&self) -> bool {
+        self.jobs.is_empty() && self.flying.is_empty()
+    }
+
+    /// The calls to make now.
+    pub(super) fn calls(&mut self, now: Duration) -> Vec<Call> {
+        let mut calls: Vec<Call> = self.doubts.ask().into_iter().map(Call::Ask).collect();
+        if self.restore.is_some_and(|from| from <= now) && !self.is_restoring() {
+            self.plan_restoration(&mut calls);
+        }
+        while self.flying.len() < AT_ONCE
+            && let Some(job) = self.jobs.pop_front()
+        {
+            match job {
+                Job::Order(order) => self.try_order(order, now, &mut calls),
+                // It will be planned anew.
+                Job::Restore => self.restore = Some(now),
+                Job::Erase(ids) => {
+                    let txn = erase(&self.book, &ids);
+                    if !txn.success.is_empty() {
+                        self.fly(Job::Erase(ids), txn, &mut calls);
+                    }
+                }
+            }
+        }
+        if self.lease == Lease::None && (self.wants_lease || !self.held.is_empty()) {
+            self.lease = Lease::Granting;
+            calls.push(Call::Grant);
+        }
+        calls
+    }
+
+    fn try_order(&mut self, order: Order, now: Duration, calls: &mut Vec<Call>) {
+        if order.reply.is_closed() {
+            if let (true, Command::Register(said)) = (order.tried, order.command) {
+                self.suspects.insert(said.id, now + LATE);
+            }
+            return;
+        }
+        let lease = match (&order.command, self.lease) {
+            (Command::Register(_), Lease::None | Lease::Granting | Lease::Unconfirmed(_)) => {
+                self.wants_lease = true;
+                return self.parked.push(order);
+            }
+            (Command::Drain(..) | Command::Deregister(..), _) => 0,
+            (Command::Register(_), Lease::Alive(lease)) => lease,
+        };
+        match decide(&self.book, &order.command, lease, order.tried) {
+            Decision::Done(revision) => self.was_done(order, revision),
+            Decision::Refused(error) => {
+                let _given_up = order.reply.send(Err(error));
+            }
+            Decision::Write(txn) => self.fly(Job::Order(order), txn, calls),
+            Decision::Later => self.parked.push(order),
+            Decision::Forget => {
+                let id = order.command.id().clone();
+                if self.held.remove(&id).is_some() {
+                    // It may be on its way back just now.
+                    self.suspects.insert(id.clone(), now + LATE);
+                }
+                self.believe(&id);
+                self.was_done(order, revision_of(self.book.revision()));
+            }
+        }
+    }
+
+    fn was_done(&mut self, order: Order, revision: Revision) {
+        if let Command::Register(said) = &order.command {
+            self.hold(said);
+        }
+        let _given_up = order.reply.send(Ok(revision));
+    }
+
+    fn done(&mut self, order: Order, revision: i64, now: Duration) {
+        match &order.command {
+            Command::Register(said) if order.reply.is_closed() && !self.held.contains_key(&said.id) => {
+                self.suspects.insert(said.id.clone(), now + LATE);
+            }
+            Command::Register(said) => {
+                self.hold(said);
+                if self.book.revision() >= revision {
+                    self.review(&said.id, now);
+                }
+            }
+            Command::Deregister(id, _) => {
+                self.held.remove(id);
+                self.suspects.remove(id);
+            }
+            Command::Drain(..) => {}
+        }
+        if self.book.revision() >= revision {
+            let _given_up = order.reply.send(Ok(revision_of(revision)));
+        } else {
+            self.unseen.push((revision, order));
+        }
+    }
+
+    fn hold(&mut self, said: &Registration) {
+        self.suspects.remove(&said.id);
+        let kept = Kept { registration: said.clone(), phase: portolan_model::Phase::Adult };
+        if let Ok(place) = self.book.layout().place(said) {
+            self.held.insert(said.id.clone(), (place, kept));
+        }
+    }
+
+    fn fold(&mut self, outcome: Outcome, another_history: bool, now: Duration) {
+        outcome.changes.into_iter().for_each(|change| self.mirror.apply(change));
+        for id in outcome.seen {
+            self.doubts.settled(&id);
+            self.review(&id, now);
+        }
+        let leaving = if outcome.gone.is_empty() { BTreeSet::new() } else { self.leaving() };
+        for gone in outcome.gone {
+            if leaving.contains(&gone.id) || gone.lease == 0 && !another_history {
+                self.believe(&gone.id);
+            } else {
+                self.doubts.raise(gone);
+            }
+        }
+    }
+
+    /// What is held follows what is in etcd: somebody may have drained it, or taken it over.
+    fn review(&mut self, id: &InstanceId, now: Duration) {
+        let Some(present) = self.book.present(id) else { return };
+        let Some(held) = self.held.get_mut(id) else {
+            if self.own.contains(&present.stored.lease) {
+                self.suspects.insert(id.clone(), now + LATE);
+            }
+            return;
+        };
+        if !self.own.contains(&present.stored.lease) {
+            tracing::info!(instance = %id, "what was held here is registered by somebody else now");
+            self.held.remove(id);
+            return;
+        }
+        if Lease::Alive(present.stored.lease) != self.lease {
+            self.restore.get_or_insert(now);
+        }
+        *held = (present.place.clone(), present.kept.clone());
+    }
+
+    fn believe(&mut self, id: &InstanceId) {
+        self.doubts.settled(id);
+        if let Some(change) = self.book.believe(id) {
+            self.mirror.apply(change);
+        }
+    }
+
+    /// Those that we deregister just now.
+    fn leaving(&self) -> BTreeSet<InstanceId> {
+        let flying = self.flying.values().filter_map(|job| match job {
+            Job::Order(order) => Some(order),
+            Job::Restore | Job::Erase(_) => None,
+        });
+        let orders = flying.chain(self.unseen.iter().map(|(_, order)| order));
+        let ids = orders.filter_map(|order| match &order.command {
+            Command::Deregister(id, _) => Some(id.clone()),
+            Command::Register(_) | Command::Drain(..) => None,
+        });
+        ids.collect()
+    }
+
+    fn lease_lost(&mut self, now: Duration) {
+        if let Some(lease) = self.lease() {
+            tracing::warn!(lease, held = self.held.len(), "the lease is gone; registering again");
+            self.lease = Lease::None;
+            self.restore = Some(now);
+        }
+    }
+
+    fn is_restoring(&self) -> bool {
+        self.flying.values().any(|job| matches!(job, Job::Restore))
+    }
+
+    fn plan_restoration(&mut self, calls: &mut Vec<Call>) {
+        let Lease::Alive(lease) = self.lease else { return };
+        self.restore = None;
+        let missing = self
+            .held
+            .values()
+            .filter(|(place, _)| self.book.stored(place).is_none_or(|stored| stored.lease != lease));
+        let mut chunks = Vec::new();
+        let (mut chunk, mut bytes) = (Vec::new(), 0);
+        for (place, kept) in missing {
+            let size = weight(&self.book.layout().write(kept));
+            if !chunk.is_empty() && (chunk.len() >= CHUNK || bytes + size > CHUNK_BYTES) {
+                chunks.push(restore(&self.book, take(&mut chunk), lease));
+                bytes = 0;
+            }
+            bytes += size;
+            chunk.push((place, kept));
+        }
+        if !chunk.is_empty() {
+            chunks.push(restore(&self.book, chunk, lease));
+        }
+        for txn in chunks {
+            self.fly(Job::Restore, txn, calls);
+        }
+    }
+
+    fn fly(&mut self, job: Job, txn: TxnRequest, calls: &mut Vec<Call>) {
+        let number = self.next;
+        self.next += 1;
+        self.flying.insert(number, job);
+        calls.push(Call::Write(number, txn));
+    }
+
+    fn again(&mut self, job: Job, tried: bool) {
+        match job {
+            Job::Order(order) => self.parked.push(Order { tried: order.tried || tried, ..order }),
+            Job::Restore => self.restore = Some(Duration::ZERO),
+            job @ Job::Erase(_) => self.jobs.push_back(job),
+        }
+    }
+
+    fn halve(&mut self, mut ids: Vec<InstanceId>) {
+        if ids.len() > 1 {
+            let half = ids.split_off(ids.len() / 2);
+            self.jobs.extend([Job::Erase(ids), Job::Erase(half)]);
+        }
+    }
+
+    fn unpark(&mut self) {
+        self.jobs.extend(take(&mut self.parked).into_iter().map(Job::Order));
+    }
+
+    fn is_ours(&self, id: &InstanceId) -> bool {
+        self.book.present(id).is_some_and(|present| self.own.contains(&present.stored.lease))
+    }
+
+    /// Ids that something is about to be done with.
+    fn ordered(&self) -> BTreeSet<InstanceId> {
+        let mut ids: BTreeSet<_> = self.parked.iter().map(|order| order.command.id().clone()).collect();
+        for job in self.flying.values().chain(&self.jobs) {
+            match job {
+                Job::Order(order) => {
+                    ids.insert(order.command.id().clone());
+                }
+                Job::Erase(erased) => ids.extend(erased.iter().cloned()),
+                Job::Restore => {}
+            }
+        }
+        ids
+    }
+}
+
+fn refuse(order: Order, fault: &Fault) {
+    let refused = RegistryError::Unavailable(format!("etcd refuses: {fault}").into());
+    let _given_up = order.reply.send(Err(refused));
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,267 @@
+//! The state against an etcd of a few lines, whose answers and events come when a test says so.
+
+use bytes::Bytes;
+use portolan_model::{Filter, Guard, Interest, ServiceName};
+use tokio::sync::oneshot::Receiver;
+
+use super::*;
+use crate::etcd::layout::Layout;
+use crate::etcd::proto::{EventKind, Operand, Request};
+use crate::fixture::instance;
+
+const S: Duration = Duration::from_secs(1);
+
+/// Applies transactions and keeps the events until they are asked for.
+#[derive(Default)]
+struct Fake {
+    revision: i64,
+    keys: BTreeMap<Bytes, KeyValue>,
+    events: Vec<(i64, Vec<Event>)>,
+    writes: usize,
+    leases: i64,
+}
+
+impl Fake {
+    fn apply(&mut self, txn: TxnRequest) -> (bool, i64) {
+        let holds = txn.compare.iter().all(|compare| {
+            let known = self.keys.get(&compare.key).map_or(0, |kv| kv.mod_revision);
+            compare.operand == Some(Operand::ModRevision(known))
+        });
+        if !holds {
+            return (false, self.revision);
+        }
+        self.writes += 1;
+        self.revision += 1;
+        let events = txn.success.into_iter().filter_map(|op| match op.request? {
+            Request::Put(put) => Some(self.put(put.key, put.value, put.lease)),
+            Request::Delete(delete) => self.delete(&delete.key),
+        });
+        let events = events.collect();
+        self.events.push((self.revision, events));
+        (true, self.revision)
+    }
+
+    fn end_lease(&mut self, lease: i64) {
+        self.revision += 1;
+        let keys: Vec<_> =
+            self.keys.values().filter(|kv| kv.lease == lease).map(|kv| kv.key.clone()).collect();
+        let events = keys.iter().filter_map(|key| self.delete(key)).collect();
+        self.events.push((self.revision, events));
+    }
+
+    fn put(&mut self, key: Bytes, value: Bytes, lease: i64) -> Event {
+        let created = self.keys.get(&key).map_or(self.revision, |kv| kv.create_revision);
+        let kv = KeyValue {
+            key: key.clone(),
+            create_revision: created,
+            mod_revision: self.revision,
+            value,
+            lease,
+        };
+        self.keys.insert(key, kv.clone());
+        Event { r#type: EventKind::Put.into(), kv: Some(kv) }
+    }
+
+    fn delete(&mut self, key: &Bytes) -> Option<Event> {
+        let kv = KeyValue { mod_revision: self.revision, value: Bytes::new(), ..self.keys.remove(key)? };
+        Some(Event { r#type: EventKind::Delete.into(), kv: Some(kv) })
+    }
+
+    /// Answers `calls`: leases are granted, transactions applied, no lease but the newest is alive.
+    fn answer(&mut self, state: &mut State, calls: Vec<Call>, now: Duration) {
+        for call in calls {
+            match call {
+                Call::Write(number, txn) => {
+                    let answer = self.apply(txn);
+                    state.written(number, Ok(answer), now).unwrap();
+                }
+                Call::Grant => {
+                    self.leases += 1;
+                    state.granted(self.leases, now);
+                }
+                Call::Ask(lease) => state.asked(lease, lease == self.leases, now),
+            }
+        }
+    }
+
+    /// Lets everything happen that is due, until nothing is.
+    fn run(&mut self, state: &mut State, now: Duration) {
+        state.tick(now);
+        loop {
+            for (revision, events) in take(&mut self.events) {
+                state.take(revision, events, now);
+            }
+            let calls = state.calls(now);
+            if calls.is_empty() && self.events.is_empty() {
+                return;
+            }
+            self.answer(state, calls, now);
+        }
+    }
+
+    fn count(&self) -> usize {
+        self.keys.len()
+    }
+}
+
+fn begun() -> (Fake, State, Mirror) {
+    let mirror = Mirror::default();
+    let mut state = State::new(mirror.clone(), Book::new(Layout::json("/p")), Doubts::new(3 * S));
+    state.reset(1, vec![], Duration::ZERO);
+    (Fake { revision: 1, ..Fake::default() }, state, mirror)
+}
+
+fn said(id: &str) -> Registration {
+    instance("web", id, 0).registration.clone()
+}
+
+fn order(state: &mut State, command: Command) -> Receiver<Result<Revision, RegistryError>> {
+    let (reply, answer) = oneshot::channel();
+    state.order(Order { command, reply, tried: false });
+    answer
+}
+
+/// The one call that is due: a transaction.
+fn the_write(state: &mut State) -> (u64, TxnRequest) {
+    match state.calls(S).pop() {
+        Some(Call::Write(number, txn)) => (number, txn),
+        other => panic!("not {other:?}"),
+    }
+}
+
+fn known(mirror: &Mirror) -> usize {
+    mirror.find(&ServiceName::new("web").unwrap(), &Filter::default()).instances.len()
+}
+
+#[test]
+fn answers_come_when_the_write_is_seen() {
+    let (mut etcd, mut state, mirror) = begun();
+    let mut answer = order(&mut state, Command::Register(said("a")));
+    let grant = state.calls(S);
+    assert!(matches!(grant[..], [Call::Grant]), "a lease first: {grant:?}");
+    etcd.answer(&mut state, grant, S);
+    let write = state.calls(S);
+    etcd.answer(&mut state, write, S);
+    assert!(answer.try_recv().is_err(), "it is durable, and not seen yet");
+    etcd.run(&mut state, S);
+    assert_eq!(answer.try_recv().unwrap(), Ok(Revision(2)));
+    assert_eq!(known(&mirror), 1);
+
+    let mut again = order(&mut state, Command::Register(said("a")));
+    etcd.run(&mut state, S);
+    assert_eq!(
+        (again.try_recv().unwrap(), etcd.writes),
+        (Ok(Revision(2)), 1),
+        "unchanged: nothing is written"
+    );
+}
+
+#[test]
+fn a_lost_lease_is_made_good_in_few_writes_that_nobody_sees() {
+    let (mut etcd, mut state, mirror) = begun();
+    let mut answers = Vec::new();
+    for n in 0..200 {
+        answers.push(order(&mut state, Command::Register(said(&format!("i{n}")))));
+    }
+    etcd.run(&mut state, S);
+    assert_eq!((etcd.count(), state.held(), known(&mirror)), (200, 200, 200));
+
+    let mut watcher = mirror.subscribe(Interest::All);
+    let mut next = at_once(&mut watcher);
+    assert!(next.is_some(), "a reset first");
+    let before = etcd.writes;
+    etcd.end_lease(1);
+    etcd.leases = 0;
+    // The grant comes after the question, which finds no lease alive.
+    etcd.run(&mut state, 2 * S);
+    assert_eq!((etcd.count(), etcd.writes - before), (200, 4));
+    next = at_once(&mut watcher);
+    assert!(next.is_none(), "{next:?}");
+}
+
+/// What is there without waiting.
+fn at_once(watcher: &mut portolan_model::Subscription) -> Option<portolan_model::Change> {
+    let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+    match std::pin::pin!(watcher.next()).poll(&mut context) {
+        std::task::Poll::Ready(change) => change,
+        std::task::Poll::Pending => None,
+    }
+}
+
+#[test]
+fn what_nobody_was_told_of_is_undone() {
+    let (mut etcd, mut state, mirror) = begun();
+    let given_up = order(&mut state, Command::Register(said("a")));
+    let calls = state.calls(S);
+    etcd.answer(&mut state, calls, S);
+    let (number, txn) = the_write(&mut state);
+    let answer = etcd.apply(txn);
+    drop(given_up);
+    state.written(number, Ok(answer), S).unwrap();
+    etcd.run(&mut state, S);
+    etcd.run(&mut state, 2 * S);
+    assert_eq!((etcd.count(), known(&mirror), state.held()), (0, 0, 0));
+}
+
+#[test]
+fn a_late_duplicate_is_undone() {
+    let (mut etcd, mut state, mirror) = begun();
+    let mut answer = order(&mut state, Command::Register(said("a")));
+    let calls = state.calls(S);
+    etcd.answer(&mut state, calls, S);
+    // The first server stalls with the write; it is sent again elsewhere, and removed again.
+    let (number, stalled) = the_write(&mut state);
+    state.written(number, Err(Fault::Late(S)), S).unwrap();
+    etcd.run(&mut state, S);
+    assert!(answer.try_recv().unwrap().is_ok());
+    let mut gone = order(&mut state, Command::Deregister(said("a").id, Guard::Anyone));
+    etcd.run(&mut state, S);
+    assert!(gone.try_recv().unwrap().is_ok());
+    assert!(etcd.apply(stalled).0, "it compares with nothing there, and so it holds");
+    etcd.run(&mut state, 2 * S);
+    assert_eq!(known(&mirror), 1, "for a moment");
+    etcd.run(&mut state, 3 * S);
+    assert_eq!((etcd.count(), known(&mirror)), (0, 0));
+}
+
+#[test]
+fn a_lost_answer_is_no_lost_write() {
+    #[track_caller]
+    fn check(came_true: bool) {
+        let (mut etcd, mut state, mirror) = begun();
+        let mut registered = order(&mut state, Command::Register(said("a")));
+        etcd.run(&mut state, S);
+        assert!(registered.try_recv().unwrap().is_ok());
+        let mut removed = order(&mut state, Command::Deregister(said("a").id, Guard::Anyone));
+        let (number, txn) = the_write(&mut state);
+        if came_true {
+            etcd.apply(txn);
+            etcd.events.clear();
+        }
+        let broken = state.written(number, Err(Fault::Broken("reset".to_owned())), S);
+        assert!(broken.is_err(), "the connection is of no use");
+        state.disconnected();
+        assert_eq!(known(&mirror), 1, "while nobody knows, it stays");
+        state.reset(etcd.revision, etcd.keys.values().cloned().collect(), 2 * S);
+        etcd.run(&mut state, 2 * S);
+        state.kept_alive(1, 10, 2 * S);
+        etcd.run(&mut state, 2 * S);
+        assert!(removed.try_recv().unwrap().is_ok(), "came true: {came_true}");
+        assert_eq!((etcd.count(), known(&mirror), state.held()), (0, 0, 0));
+    }
+    check(true);
+    check(false);
+}
+
+#[test]
+fn what_etcd_refuses_is_told() {
+    let (mut etcd, mut state, _mirror) = begun();
+    let mut answer = order(&mut state, Command::Register(said("a")));
+    let grant = state.calls(S);
+    etcd.answer(&mut state, grant, S);
+    let (number, _) = the_write(&mut state);
+    let fault = Fault::Status { code: 7, message: "etcdserver: permission denied".to_owned() };
+    state.written(number, Err(fault), S).unwrap();
+    let told = answer.try_recv().unwrap().unwrap_err().to_string();
+    assert_eq!(told, "registry unavailable: etcd refuses: etcdserver: permission denied (grpc status 7)");
+}

@@ -1,0 +1,155 @@
+//! Members die, are stopped, restarted; leases end. Two hundred instances live through all of it, and whoever watches
+//! sees none of it.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use portolan_model::{Interest, Registry, RegistryError, ServiceName, View};
+use testkit::cluster::etcd::Etcd;
+use tokio::task::JoinHandle;
+
+use crate::handle::{Handle, said, until};
+
+const SERVICES: usize = 4;
+const EACH: usize = 50;
+
+/// Watches one service and notes the shortest list it ever saw.
+struct Spectator {
+    shortest: Arc<AtomicUsize>,
+    task: JoinHandle<()>,
+}
+
+impl Spectator {
+    async fn of(registry: &Arc<dyn Registry>, service: &str) -> Self {
+        let service = ServiceName::new(service).unwrap();
+        let mut subscription = registry.subscribe(Interest::Service(service.clone()));
+        let mut view = View::default();
+        view.apply(subscription.next().await.unwrap());
+        let shortest = Arc::new(AtomicUsize::new(view.instances(service.as_str()).count()));
+        let seen = Arc::clone(&shortest);
+        let task = tokio::spawn(async move {
+            while let Some(change) = subscription.next().await {
+                view.apply(change);
+                seen.fetch_min(view.instances(service.as_str()).count(), Ordering::Relaxed);
+            }
+        });
+        Self { shortest, task }
+    }
+
+    fn shortest(&self) -> usize {
+        self.shortest.load(Ordering::Relaxed)
+    }
+}
+
+impl Drop for Spectator {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+fn service(n: usize) -> String {
+    format!("svc-{n}")
+}
+
+/// What etcd itself holds: one key each.
+fn keys(cluster: &Etcd) -> BTreeSet<String> {
+    let told = cluster.ctl(&["get", "/f/", "--prefix", "--keys-only"]);
+    told.lines().filter(|line| !line.is_empty()).map(str::to_owned).collect()
+}
+
+/// How long until a handle can write again. `probe` is its own.
+async fn writable(handle: &Handle, probe: &str) -> Duration {
+    let begun = Instant::now();
+    loop {
+        match handle.registry.register(said("probe", probe)).await {
+            Ok(_) => break,
+            Err(RegistryError::Unavailable(_)) => {}
+            Err(error) => panic!("{error}"),
+        }
+    }
+    let gone = handle.registry.deregister(said("probe", probe).id, portolan_model::Guard::Anyone).await;
+    gone.unwrap();
+    begun.elapsed()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nobody_sees_the_cluster_s_faults() {
+    let mut cluster = Etcd::start(3);
+    let uri = format!("etcd://{}/f?ttl=5s&timeout=15s", cluster.authorities());
+    let (owner, other) = (Handle::open(&uri), Handle::open(&uri));
+    let mut expected = BTreeSet::new();
+    for (s, n) in (0..SERVICES).flat_map(|s| (0..EACH).map(move |n| (s, n))) {
+        let id = format!("h:{s}:{n}");
+        expected.insert(format!("/f/{}/{id}", service(s)));
+        owner.register(said(&service(s), &id)).await;
+    }
+    let mut spectators = Vec::new();
+    for (s, handle) in (0..SERVICES).flat_map(|s| [(s, &owner), (s, &other)]) {
+        until("all are known", async || handle.count(&service(s)).await == EACH).await;
+        spectators.push(Spectator::of(&handle.registry, &service(s)).await);
+    }
+    // Both handles are with the first member: faults of it and of the leader are seen, whoever leads.
+    for fault in ["kill ours", "kill leader", "stop ours", "stop leader", "restart all", "end leases"] {
+        let leader = cluster.leader();
+        match fault {
+            "kill ours" => cluster.kill(0),
+            "kill leader" => cluster.kill(leader),
+            "stop ours" => cluster.stop(0),
+            "stop leader" => cluster.stop(leader),
+            "restart all" => cluster.restart_all(),
+            "end leases" => cluster.revoke_all_leases(),
+            _ => panic!("{fault}"),
+        }
+        let (wrote, read) = tokio::join!(writable(&owner, "probe:1"), writable(&other, "probe:2"));
+        let took = until("everything held is there", async || expected.is_subset(&keys(&cluster))).await;
+        println!("{fault}: writes again after {wrote:?} and {read:?}, everything there {took:?} later");
+        match fault {
+            "kill ours" => cluster.launch(0),
+            "kill leader" => cluster.launch(leader),
+            "stop ours" => cluster.cont(0),
+            "stop leader" => cluster.cont(leader),
+            _ => {}
+        }
+        until("no ghost", async || keys(&cluster) == expected).await;
+        for s in 0..SERVICES {
+            for handle in [&owner, &other] {
+                until("the same is known", async || handle.count(&service(s)).await == EACH).await;
+            }
+        }
+        let shortest: Vec<_> = spectators.iter().map(Spectator::shortest).collect();
+        assert!(shortest.iter().all(|seen| *seen == EACH), "{fault}: somebody saw {shortest:?} of {EACH}");
+    }
+    owner.close().await;
+    until("what is deregistered is gone everywhere", async || other.count(&service(0)).await == 0).await;
+    other.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_registry_that_is_away_answers_from_what_it_knew() {
+    let mut cluster = Etcd::start(1);
+    let handle = Handle::open(&format!("etcd://{}/f?timeout=300ms", cluster.authorities()));
+    until("it is up", async || handle.registry.register(said("web", "w:1")).await.is_ok()).await;
+    cluster.kill(0);
+    let refused = handle.registry.register(said("web", "w:2")).await;
+    assert!(matches!(refused, Err(RegistryError::Unavailable(_))), "{refused:?}");
+    assert_eq!(handle.count("web").await, 1);
+    until("the status says so", async || {
+        let report = &handle.board.snapshot()["registry"];
+        report.state == runtime::State::Degraded && report.detail.starts_with("etcd is away")
+    })
+    .await;
+    let fresh = Handle::open(&format!("etcd://{}/f?timeout=100ms", cluster.authorities()));
+    assert!(fresh.registry.list().await.is_err(), "nothing was ever known");
+    let mut early = fresh.registry.subscribe(Interest::Service(ServiceName::new("web").unwrap()));
+    cluster.launch(0);
+    let mut view = View::default();
+    view.apply(early.next().await.unwrap());
+    until("it is back", async || handle.registry.register(said("web", "w:2")).await.is_ok()).await;
+    until("all is known", async || fresh.count("web").await == 2 && handle.count("web").await == 2).await;
+    let status = handle.board.snapshot()["registry"].state;
+    assert_eq!(status, runtime::State::Running);
+    handle.close().await;
+    fresh.close().await;
+}

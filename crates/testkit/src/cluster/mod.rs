@@ -1,0 +1,6 @@
+//! Real servers of the registries that Portolan runs over, on loopback, to be killed, stopped and restarted by tests.
+
+#![expect(clippy::expect_used, clippy::panic, reason = "a fixture that cannot start ends its test")]
+
+pub mod etcd;
+pub mod process;
