@@ -2,16 +2,16 @@
 //! else.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use access::http;
-use portolan_model::{Registry, Revision};
+use portolan_model::Registry;
 use registrator::Registrator;
 use registrator::docker::Engine;
 use runtime::StatusBoard;
 
+use crate::book::{self, Book, Keeper};
 use crate::explain;
 use crate::failure::{Failure, in_use};
 use crate::settings::Config;
@@ -26,7 +26,7 @@ pub(crate) struct App {
     config: Config,
     board: StatusBoard,
     registry: Arc<dyn Registry>,
-    registry_task: registry::RegistryTask,
+    keeper: Keeper,
     gateway: gateway::Gateway,
     http: http::Server,
     registrator: Option<Registrator>,
@@ -38,8 +38,8 @@ pub(crate) struct App {
 pub(crate) struct Found {
     pub(crate) gateway: SocketAddr,
     pub(crate) http: SocketAddr,
-    pub(crate) data_dir: PathBuf,
-    pub(crate) revision: Revision,
+    /// Where the registry keeps what it knows.
+    pub(crate) book: String,
     /// The container engine, if one is followed.
     pub(crate) engine: Option<String>,
 }
@@ -58,10 +58,7 @@ pub(crate) struct Running {
 /// Builds every role.
 pub(crate) async fn build(config: Config) -> Result<App, Failure> {
     let board = StatusBoard::default();
-    let told = registry::Config { data_dir: config.data_dir.clone(), warm_up: config.registry.warm_up };
-    let (book, registry_task) = registry::build(told, &board).map_err(Failure::failed)?;
-    let registry: Arc<dyn Registry> = book;
-    let revision = registry.list().await.map_err(Failure::failed)?.revision;
+    let Book { registry, keeper, place } = book::open(&config, &board).await?;
 
     let (gateway_handle, gateway) = gateway::build(gateway_config(&config), Arc::clone(&registry), &board)
         .map_err(|error| match error {
@@ -87,22 +84,16 @@ pub(crate) async fn build(config: Config) -> Result<App, Failure> {
         }
         false => (None, None),
     };
-    let found = Found {
-        gateway: gateway_address,
-        http: http_handle.local_addr(),
-        data_dir: config.data_dir.clone(),
-        revision,
-        engine,
-    };
-    Ok(App { config, board, registry, registry_task, gateway, http, registrator, found })
+    let found = Found { gateway: gateway_address, http: http_handle.local_addr(), book: place, engine };
+    Ok(App { config, board, registry, keeper, gateway, http, registrator, found })
 }
 
 impl App {
     /// Spawns every task. Must be called on the runtime that is to run them.
     pub(crate) fn start(self) -> Running {
-        let Self { config, board, registry, registry_task, gateway, http, registrator, found } = self;
+        let Self { config, board, registry, keeper, gateway, http, registrator, found } = self;
         let (front, back) = (Stage::new(&board), Stage::new(&board));
-        back.spawn("registry", |shutdown| registry_task.run(shutdown));
+        back.spawn("registry", |shutdown| keeper.run(shutdown));
         front.spawn("gateway", |shutdown| gateway.run(shutdown));
         front.spawn("http", |shutdown| http.run(shutdown));
         if let Some(registrator) = registrator {
@@ -145,7 +136,7 @@ impl Found {
             None => "off".to_owned(),
         };
         [
-            format!("registry     data in {}, revision {}", self.data_dir.display(), self.revision),
+            format!("registry     {}", self.book),
             format!("registrator  {engine}"),
             format!("http         listening on http://{}", self.http),
             format!("gateway      listening on http://{}", self.gateway),

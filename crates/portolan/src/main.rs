@@ -6,6 +6,7 @@
 //! **Start at**: `cli` (what can be said), `app` (how the roles are wired), `settings` (one table of settings).
 
 mod app;
+mod book;
 mod cli;
 mod client;
 mod demo;

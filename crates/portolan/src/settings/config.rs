@@ -42,6 +42,7 @@ pub(crate) struct Http {
 /// The registry itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Registry {
+    pub(crate) uri: String,
     pub(crate) warm_up: Duration,
 }
 
@@ -77,7 +78,7 @@ impl Config {
                 trusted_proxies: Vec::new(),
             },
             http: Http { listen: nowhere, node: String::new(), datacenter: String::new() },
-            registry: Registry { warm_up: none },
+            registry: Registry { uri: String::new(), warm_up: none },
             docker: Docker {
                 enabled: false,
                 host: String::new(),

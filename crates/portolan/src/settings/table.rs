@@ -298,11 +298,19 @@ pub(crate) const SETTINGS: &[Setting] = &[
         put: |config, text| put(&mut config.http.datacenter, &super::value::filled(text)?),
     },
     Setting {
+        key: "registry.uri",
+        flag: Flag::Takes("registry"),
+        kind: Kind::Text,
+        fallback: Fallback::Is("embedded:"),
+        about: "Which registry all roles share: `embedded:`, the one in this process, or a cluster's, as `etcd://a:2379,b:2379/services`.",
+        put: |config, text| put(&mut config.registry.uri, &super::value::filled(text)?),
+    },
+    Setting {
         key: "registry.warm_up",
         flag: Flag::Takes("warm-up"),
         kind: Kind::Duration,
         fallback: Fallback::Is("0s"),
-        about: "How long a new instance counts as young, which takes a smaller share. 0s: it is adult at once.",
+        about: "How long a new instance counts as young, which takes a smaller share; only of the embedded registry. 0s: it is adult at once.",
         put: |config, text| put(&mut config.registry.warm_up, text),
     },
     Setting {

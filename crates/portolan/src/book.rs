@@ -1,0 +1,55 @@
+//! Which book the roles share: one embedded in this process, or a cluster's.
+
+use std::sync::Arc;
+
+use portolan_model::Registry;
+use portolan_naming::uri::RegistryUri;
+use runtime::{Shutdown, StatusBoard};
+
+use crate::failure::Failure;
+use crate::settings::Config;
+
+/// The setting that means the registry in this process.
+const EMBEDDED: &str = "embedded:";
+
+/// A registry, and what keeps it.
+pub(crate) struct Book {
+    /// What every role asks.
+    pub(crate) registry: Arc<dyn Registry>,
+    /// What keeps it going.
+    pub(crate) keeper: Keeper,
+    /// Where it is, for people.
+    pub(crate) place: String,
+}
+
+/// What keeps a registry going, until shutdown.
+pub(crate) enum Keeper {
+    Embedded(Box<registry::RegistryTask>),
+    Cluster(portolan_naming::Driver),
+}
+
+/// Opens the book that `config` names. A cluster that is away is no failure: it is caught up with later.
+pub(crate) async fn open(config: &Config, board: &StatusBoard) -> Result<Book, Failure> {
+    let uri = config.registry.uri.as_str();
+    if uri != EMBEDDED {
+        let (registry, driver) = portolan_naming::build(uri, board)
+            .map_err(|error| Failure::failed(format_args!("--registry: {error}")))?;
+        let shown: RegistryUri = uri.parse().map_err(Failure::failed)?;
+        let place = shown.to_string(); // without credentials
+        return Ok(Book { registry, keeper: Keeper::Cluster(driver), place });
+    }
+    let told = registry::Config { data_dir: config.data_dir.clone(), warm_up: config.registry.warm_up };
+    let (registry, task) = registry::build(told, board).map_err(Failure::failed)?;
+    let revision = registry.list().await.map_err(Failure::failed)?.revision;
+    let place = format!("data in {}, revision {revision}", config.data_dir.display());
+    Ok(Book { registry, keeper: Keeper::Embedded(Box::new(task)), place })
+}
+
+impl Keeper {
+    pub(crate) async fn run(self, shutdown: Shutdown) {
+        match self {
+            Self::Embedded(task) => task.run(shutdown).await,
+            Self::Cluster(driver) => driver.run(shutdown).await,
+        }
+    }
+}
