@@ -9,6 +9,7 @@ use crate::engine::{self, Engine, Lifetime};
 use crate::process::{Outcome, find, run as execute};
 use crate::setup as tools;
 use crate::tidy;
+use crate::unpack;
 use crate::workspace::Workspace;
 
 /// Whether formatting is mended or only reported.
@@ -35,6 +36,7 @@ pub(crate) fn clippy(workspace: &Workspace) -> Outcome {
 /// Installs what tests need. Returns an engine for them.
 pub(crate) fn setup(workspace: &Workspace, lifetime: Lifetime) -> Outcome<Engine> {
     tools::ensure(tools::CLUSTERS)?;
+    unpack::ensure(workspace, &unpack::CONSUL)?;
     engine::ensure(workspace, lifetime)
 }
 

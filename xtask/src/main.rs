@@ -19,6 +19,7 @@ mod http;
 mod process;
 mod setup;
 mod tidy;
+mod unpack;
 mod workspace;
 
 use std::process::ExitCode;

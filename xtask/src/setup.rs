@@ -21,8 +21,13 @@ pub(crate) const ENGINE: &[Tool] = &[
 ];
 
 /// Registries that are tested against as real clusters.
-pub(crate) const CLUSTERS: &[Tool] =
-    &[Tool { program: "etcd", package: "etcd-server" }, Tool { program: "etcdctl", package: "etcd-client" }];
+pub(crate) const CLUSTERS: &[Tool] = &[
+    Tool { program: "etcd", package: "etcd-server" },
+    Tool { program: "etcdctl", package: "etcd-client" },
+    Tool { program: "java", package: "default-jre-headless" },
+    // The package has no program for its servers; the tests start them by the class that comes with this one.
+    Tool { program: "zooinspector", package: "zookeeper" },
+];
 
 /// What `bench proxy` compares with, and its load.
 pub(crate) const PEERS: &[Tool] = &[

@@ -27,13 +27,27 @@ impl Driver {
 ///
 /// # Errors
 /// When the URI is malformed or names no registry that this build knows.
-#[cfg_attr(not(feature = "etcd"), expect(unused_variables, reason = "there is no backend in this build"))]
+#[cfg_attr(
+    not(any(feature = "consul", feature = "etcd", feature = "zookeeper")),
+    expect(unused_variables, reason = "there is no backend in this build")
+)]
 pub fn build(uri: &str, board: &StatusBoard) -> Result<(Arc<dyn Registry>, Driver), OpenError> {
     let uri: RegistryUri = uri.parse()?;
     match uri.scheme.as_str() {
+        #[cfg(feature = "consul")]
+        scheme if crate::consul::SCHEMES.contains(&scheme) => {
+            let (registry, driver) = crate::consul::build(crate::consul::Config::from_uri(uri)?, board);
+            Ok((registry, Driver(Box::new(|shutdown| Box::pin(driver.run(shutdown))))))
+        }
         #[cfg(feature = "etcd")]
         "etcd" | "etcd-tls" => {
             let (registry, driver) = crate::etcd::build(crate::etcd::Config::from_uri(uri)?, board);
+            Ok((registry, Driver(Box::new(|shutdown| Box::pin(driver.run(shutdown))))))
+        }
+        #[cfg(feature = "zookeeper")]
+        "zookeeper" => {
+            let config = crate::zookeeper::Config::from_uri(uri)?;
+            let (registry, driver) = crate::zookeeper::build(config, board);
             Ok((registry, Driver(Box::new(|shutdown| Box::pin(driver.run(shutdown))))))
         }
         _ => Err(unknown(uri.scheme)),
@@ -42,10 +56,20 @@ pub fn build(uri: &str, board: &StatusBoard) -> Result<(Arc<dyn Registry>, Drive
 
 /// Schemes that this build knows.
 const KNOWN: &[&str] = &[
+    #[cfg(feature = "consul")]
+    "consul",
+    #[cfg(feature = "consul")]
+    "consul-tls",
+    #[cfg(feature = "consul")]
+    "consul-unix",
+    #[cfg(feature = "consul")]
+    "portolan",
     #[cfg(feature = "etcd")]
     "etcd",
     #[cfg(feature = "etcd")]
     "etcd-tls",
+    #[cfg(feature = "zookeeper")]
+    "zookeeper",
 ];
 
 fn unknown(scheme: String) -> OpenError {

@@ -6,9 +6,11 @@
 //! **Must not know**: who uses it: the registrator, the gateway, a face, or somebody else's program.
 //! **Start at**: [`Naming`] (what a program uses), [`uri`] (what a URI says), `mirror` (what is known of the book, and who watches it), then a backend.
 
-#[cfg(test)]
+#[cfg(any(feature = "zookeeper", test))]
 mod absence;
 mod backend;
+#[cfg(feature = "consul")]
+pub mod consul;
 #[cfg(feature = "etcd")]
 pub mod etcd;
 #[cfg(test)]
@@ -22,6 +24,8 @@ mod mirror;
 mod naming;
 pub mod selector;
 pub mod uri;
+#[cfg(feature = "zookeeper")]
+pub mod zookeeper;
 
 pub use backend::{Driver, build};
 pub use naming::{Naming, OpenError, Registered, Watch};

@@ -42,6 +42,13 @@ const ALSO: &[(&str, &str, &str)] = &[
     ),
     ("access", "hyper-util", "the same"),
     (
+        "portolan-naming",
+        "hyper",
+        "a Consul agent is asked by HTTP/1.1 over connections that each wait for minutes: no pool is of use, and a whole \
+         HTTP client brings four dozen crates",
+    ),
+    ("portolan-naming", "hyper-util", "the same"),
+    (
         "portolan",
         "hyper",
         "axum's own server, told to stop, loses requests of fresh connections; the sample service must not",

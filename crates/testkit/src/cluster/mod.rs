@@ -2,5 +2,7 @@
 
 #![expect(clippy::expect_used, clippy::panic, reason = "a fixture that cannot start ends its test")]
 
+pub mod consul;
 pub mod etcd;
 pub mod process;
+pub mod zookeeper;

@@ -1,0 +1,467 @@
+//! The one owner of everything towards the cluster: one loop, one closed set of events.
+//!
+//! Two things are kept apart. *Reading* goes through any server, and moves to the next as soon as one hangs, lies or has
+//! no leader. The *home* is the agent that registrations go to; it is left only when it does not answer at all, since
+//! leaving it means to register everything anew.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use consul_api::AgentSelf;
+use futures_util::{StreamExt, stream};
+use portolan_model::{Change, ServiceName};
+use runtime::{Backoff, Reporter, Shutdown, State};
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep, sleep_until, timeout};
+
+use super::config::{Config, Flavour};
+use super::desk::{Act, At, Desk, Done, Home};
+use super::job::Job;
+use super::line::{Ask, Lines, Server, Trouble};
+use super::wanted::Call;
+use super::watch::{Seen, Session};
+use crate::mirror::Mirror;
+
+/// How long one call may take.
+const CALL_LIMIT: Duration = Duration::from_secs(3);
+/// How many acts run at a time. With the queries they stay below half of the 200 connections that an agent takes from
+/// one address: a gateway and a registrator may share a host.
+const ACTS: usize = 16;
+/// How many ids may have a write waiting; more wait in the queue.
+const WAITING: usize = 4096;
+/// How long nothing that vanishes is believed gone after the cluster has lost its memory.
+const DOUBT: Duration = Duration::from_secs(15);
+/// How often the home is asked whether it lives, and how long it may think about it.
+const PULSE: Duration = Duration::from_secs(1);
+const PULSE_LIMIT: Duration = Duration::from_secs(2);
+/// How long a clean shutdown takes at most to deregister.
+const FAREWELL: Duration = Duration::from_secs(3);
+
+/// Keeps a handle's promises until shutdown. Without it the handle knows nothing and writes nothing.
+pub struct Driver {
+    config: Arc<Config>,
+    mirror: Mirror,
+    commands: mpsc::Receiver<Job>,
+    reporter: Reporter,
+}
+
+/// What can happen.
+enum Event {
+    Command(Job),
+    Seen(Seen),
+    Task(Told),
+    Time,
+}
+
+/// What a task of the driver's own came to.
+enum Told {
+    Done(Done),
+    /// A server is somebody's agent. The one to register with, if `home`.
+    Met {
+        at: At,
+        about: AgentSelf,
+        home: bool,
+    },
+    /// The home does not answer.
+    Lost {
+        at: At,
+        why: String,
+    },
+    /// Nobody else was met; nothing follows from it.
+    Nothing,
+}
+
+impl Driver {
+    pub(super) fn new(
+        config: Config,
+        mirror: Mirror,
+        commands: mpsc::Receiver<Job>,
+        reporter: Reporter,
+    ) -> Self {
+        Self { config: Arc::new(config), mirror, commands, reporter }
+    }
+
+    /// Drives until shutdown. What this handle registered at a Consul agent is deregistered then; what it registered
+    /// with a Portolan stays, as its registrations do not depend on who made them.
+    pub async fn run(self, shutdown: Shutdown) {
+        let Self { config, mirror, mut commands, reporter } = self;
+        let (events, mut seen) = mpsc::channel(256);
+        let mut loop_ = Loop::new(config, mirror, reporter, events);
+        loop_.seek(0);
+        loop {
+            loop_.dispatch();
+            let due = loop_.due();
+            let event = tokio::select! {
+                biased;
+                () = shutdown.triggered() => break,
+                Some(told) = loop_.tasks.join_next() => match told {
+                    Ok(told) => Event::Task(told),
+                    Err(_) => continue,
+                },
+                Some((number, seen)) = seen.recv() => match &loop_.session {
+                    Some(session) if session.number() == number => Event::Seen(seen),
+                    // From a session that has been given up.
+                    Some(_) | None => continue,
+                },
+                Some(job) = commands.recv(), if loop_.desk.waiting() < WAITING => Event::Command(job),
+                () = sleep_until(due) => Event::Time,
+            };
+            loop_.handle(event);
+        }
+        commands.close();
+        loop_.end().await;
+    }
+}
+
+struct Loop {
+    config: Arc<Config>,
+    servers: Vec<Lines>,
+    desk: Desk,
+    mirror: Mirror,
+    reporter: Reporter,
+    tasks: JoinSet<Told>,
+    acting: usize,
+    events: mpsc::Sender<(u64, Seen)>,
+    session: Option<Session>,
+    sessions: u64,
+    /// Which server to read, or is read.
+    reading: At,
+    /// When to begin to read again.
+    resume: Option<Instant>,
+    backoff: Backoff,
+    /// The index of the list, and whose it was.
+    listed: Option<(At, u64)>,
+    services: BTreeSet<ServiceName>,
+    /// The index at which each service was read in this session.
+    indexes: BTreeMap<ServiceName, u64>,
+    /// Services not read yet in this session; `None` before the first list.
+    unread: Option<BTreeSet<ServiceName>>,
+    led: bool,
+    trouble: Option<String>,
+    /// The last word of somebody who refused; until something succeeds.
+    refused: Option<String>,
+}
+
+impl Loop {
+    fn new(
+        config: Arc<Config>,
+        mirror: Mirror,
+        reporter: Reporter,
+        events: mpsc::Sender<(u64, Seen)>,
+    ) -> Self {
+        Self {
+            servers: Server::all(&config).into_iter().map(Lines::new).collect(),
+            desk: Desk::new(Arc::clone(&config)),
+            config,
+            mirror,
+            reporter,
+            tasks: JoinSet::new(),
+            acting: 0,
+            events,
+            session: None,
+            sessions: 0,
+            reading: 0,
+            resume: Some(Instant::now()),
+            backoff: Backoff::new(Duration::from_millis(100), Duration::from_secs(2)),
+            listed: None,
+            services: BTreeSet::new(),
+            indexes: BTreeMap::new(),
+            unread: None,
+            led: true,
+            trouble: None,
+            refused: None,
+        }
+    }
+
+    fn handle(&mut self, event: Event) {
+        match event {
+            Event::Command(job) => {
+                self.desk.accept(job);
+            }
+            Event::Seen(Seen::Listed { services, index }) => self.listed(services, index),
+            Event::Seen(Seen::Read { service, rows, index, in_turn }) => {
+                let newest = self.indexes.entry(service.clone()).or_default();
+                if !in_turn || index >= *newest {
+                    *newest = index;
+                    let changes = self.desk.take(&service, rows, Instant::now());
+                    self.tell(changes);
+                }
+                self.read(&service);
+            }
+            Event::Seen(Seen::Led(led)) => {
+                self.led = led;
+                self.report();
+            }
+            Event::Seen(Seen::Broken { why, again }) => self.broken(why, again),
+            Event::Task(Told::Done(done)) => self.done(&done),
+            Event::Task(Told::Met { at, about, home }) => self.met(at, about, home),
+            Event::Task(Told::Lost { at, why }) => {
+                tracing::warn!(server = %self.servers[at].server(), why, "the agent to register with does not answer");
+                self.trouble = Some(why);
+                self.desk.unsettle();
+                self.seek(at + 1);
+                self.report();
+            }
+            Event::Task(Told::Nothing) | Event::Time => {}
+        }
+    }
+
+    /// What is due now: reading, letting go, acting.
+    fn dispatch(&mut self) {
+        let now = Instant::now();
+        if self.resume.is_some_and(|resume| resume <= now) {
+            self.resume = None;
+            self.sessions += 1;
+            let server = Arc::clone(self.servers[self.reading].server());
+            // It reads the list first: whether the cluster has lost its memory must be known before anything is missed.
+            let session =
+                Session::start(Arc::clone(&self.config), server, self.sessions, self.events.clone());
+            self.session = Some(session);
+        }
+        let gone = self.desk.expire(now);
+        self.tell(gone);
+        for act in self.desk.acts(now, ACTS.saturating_sub(self.acting)) {
+            self.expect(&act);
+            self.acting += 1;
+            self.tasks.spawn(acted(self.servers.clone(), Arc::clone(&self.config), act));
+        }
+    }
+
+    fn due(&self) -> Instant {
+        let acts = self.desk.due().filter(|_| self.acting < ACTS);
+        let due = [self.resume, self.desk.book.next_expiry(), acts].into_iter().flatten().min();
+        due.unwrap_or_else(|| Instant::now() + Duration::from_secs(3600))
+    }
+
+    /// A service that is registered is followed before anybody lists it.
+    fn expect(&mut self, act: &Act) {
+        for (_, call) in &act.calls {
+            if let Call::Register { registration, .. } = call
+                && self.services.insert(registration.service.clone())
+                && let Some(session) = &mut self.session
+            {
+                session.follow(&self.services);
+            }
+        }
+    }
+
+    fn followed(&self) -> BTreeSet<ServiceName> {
+        let expected = self.desk.expected().chain(self.desk.book.services());
+        self.services.iter().chain(expected).cloned().collect()
+    }
+
+    fn listed(&mut self, listed: BTreeSet<ServiceName>, index: u64) {
+        let now = Instant::now();
+        let at = (self.reading, index);
+        let before = self.listed.replace(at).filter(|(at, _)| {
+            // Each Portolan counts its own history; Consul's servers share theirs.
+            self.config.flavour == Flavour::Consul || *at == self.reading
+        });
+        if before.is_some_and(|(_, before)| index < before) {
+            tracing::warn!(index, "the cluster has lost its memory: what is missing is kept for a while");
+            self.desk.book.doubt_until(now + DOUBT);
+        }
+        // What is known and not listed is read until it is known to be gone: the list may be older than what was read.
+        self.services = listed;
+        self.services = self.followed();
+        self.indexes.retain(|service, _| self.services.contains(service));
+        if self.unread.is_none() {
+            self.unread = Some(self.services.clone());
+        }
+        let services = self.services.clone();
+        if let Some(session) = &mut self.session {
+            session.follow(&services);
+        }
+        self.whole();
+    }
+
+    fn read(&mut self, service: &ServiceName) {
+        if let Some(unread) = &mut self.unread
+            && unread.remove(service)
+        {
+            self.whole();
+        }
+    }
+
+    /// When all was read once in a session, what is known is the truth.
+    fn whole(&mut self) {
+        let Some(unread) = &mut self.unread else { return };
+        // Services that have gone in the meantime are not read any more.
+        unread.retain(|service| self.services.contains(service));
+        if !unread.is_empty() {
+            return;
+        }
+        self.backoff.reset();
+        if !self.desk.book.is_filled() {
+            self.desk.book.fill(self.listed.map_or(0, |(_, index)| index));
+            self.mirror.reset(self.desk.book.revision(), self.desk.book.all());
+            tracing::info!(services = self.services.len(), "the catalog is read");
+        }
+        self.report();
+    }
+
+    fn tell(&mut self, changes: Vec<Change>) {
+        if self.desk.book.is_filled() {
+            changes.into_iter().for_each(|change| self.mirror.apply(change));
+        }
+    }
+
+    fn broken(&mut self, why: String, again: bool) {
+        if let Some(session) = self.session.take() {
+            tracing::info!(server = %session.server(), why, "reading goes on elsewhere or anew");
+        }
+        self.unread = None;
+        self.indexes.clear();
+        self.led = true;
+        let wait = if again {
+            Duration::ZERO
+        } else {
+            self.reading = (self.reading + 1) % self.servers.len();
+            self.trouble = Some(why);
+            self.backoff.next(fastrand::u64(..))
+        };
+        self.resume = Some(Instant::now() + wait);
+        self.report();
+    }
+
+    fn done(&mut self, done: &Done) {
+        self.acting -= 1;
+        self.desk.done(done, Instant::now());
+        let refused = match &done.failed {
+            Some((_, _, trouble @ Trouble::Refused { status: 401 | 403, .. })) => Some(trouble.to_string()),
+            Some(_) => return,
+            None => None,
+        };
+        if self.refused != refused {
+            self.refused = refused;
+            self.report();
+        }
+    }
+
+    fn met(&mut self, at: At, about: AgentSelf, home: bool) {
+        let (node, foreign) = match self.config.flavour {
+            Flavour::Portolan => (String::new(), None),
+            Flavour::Consul => {
+                let there = about.config.datacenter;
+                let wanted = self.config.datacenter.as_ref().filter(|wanted| **wanted != there);
+                let why = |dc: &String| format!("data centre {dc:?} is read, but the agent is in {there:?}");
+                (about.config.node_name, wanted.map(why))
+            }
+        };
+        if !home {
+            return self.desk.met(at, node);
+        }
+        tracing::info!(server = %self.servers[at].server(), node, "registering here");
+        self.desk.settle(Home { at, node, foreign });
+        self.tasks.spawn(pulse(self.servers[at].clone(), at));
+        for other in (0..self.servers.len()).filter(|other| *other != at) {
+            self.tasks.spawn(meet(self.servers[other].clone(), other));
+        }
+        self.report();
+    }
+
+    /// Looks for an agent to register with, beginning with server `from`.
+    fn seek(&mut self, from: At) {
+        self.tasks.spawn(seek(self.servers.clone(), from % self.servers.len()));
+    }
+
+    fn report(&mut self) {
+        let read = self.session.as_ref().filter(|_| self.unread.as_ref().is_some_and(BTreeSet::is_empty));
+        let (state, detail) = match (read, self.desk.home()) {
+            _ if !self.led => (State::Degraded, "the cluster has no leader".to_owned()),
+            _ if self.refused.is_some() => (State::Degraded, self.refused.clone().unwrap_or_default()),
+            (Some(session), Some(home)) => {
+                self.trouble = None;
+                let at = self.servers[home.at].server();
+                (State::Running, format!("reading {}, registering at {at}", session.server()))
+            }
+            (None, _) | (_, None) => match &self.trouble {
+                Some(why) => (State::Degraded, why.clone()),
+                None => return,
+            },
+        };
+        let detail = match self.desk.book.kept() {
+            0 => detail,
+            kept => format!("{detail}; {kept} instances vanished and are kept for a while"),
+        };
+        if self.reporter.say(state, detail.clone()) {
+            tracing::info!(?state, detail, "registry");
+        }
+    }
+
+    async fn end(mut self) {
+        self.session = None;
+        self.tasks.abort_all();
+        self.mirror.end();
+        let acts = self.desk.farewell();
+        let farewells =
+            acts.into_iter().map(|act| acted(self.servers.clone(), Arc::clone(&self.config), act));
+        let all = stream::iter(farewells).buffer_unordered(ACTS).for_each(async |_| {});
+        if timeout(FAREWELL, all).await.is_err() {
+            tracing::warn!(
+                "not all could be deregistered in time; the rest goes when its time to live has passed"
+            );
+        }
+        self.reporter.say(State::Stopped, "");
+    }
+}
+
+/// Makes the calls of an act, one after the other.
+async fn acted(servers: Vec<Lines>, config: Arc<Config>, act: Act) -> Told {
+    let mut failed = None;
+    for (n, (at, call)) in act.calls.iter().enumerate() {
+        let answer = match call.ask(&config) {
+            Ok(ask) => servers[*at].ask(&ask, CALL_LIMIT).await,
+            // The handle has checked it before; so it is said as a server would.
+            Err(limit) => Err(Trouble::Refused { status: 400, text: limit.to_string() }),
+        };
+        let Err(trouble) = answer else { continue };
+        // An agent that is gone or does not know it is what `Forget` is for.
+        let goes_on = matches!(call, Call::Deregister { .. });
+        if matches!(trouble, Trouble::Refused { status: 404, .. }) && goes_on {
+            continue;
+        }
+        tracing::debug!(id = %act.id, server = %servers[*at].server(), %trouble, "a call failed");
+        failed = Some((*at, call.clone(), trouble));
+        if !goes_on || n + 1 == act.calls.len() {
+            break;
+        }
+    }
+    Told::Done(Done { act, failed })
+}
+
+/// Asks one server after the other who it is, until one answers.
+async fn seek(servers: Vec<Lines>, from: At) -> Told {
+    let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(2));
+    loop {
+        for n in 0..servers.len() {
+            let at = (from + n) % servers.len();
+            if let Ok(about) = about(&servers[at]).await {
+                return Told::Met { at, about, home: true };
+            }
+        }
+        sleep(backoff.next(fastrand::u64(..))).await;
+    }
+}
+
+async fn meet(server: Lines, at: At) -> Told {
+    let met = about(&server).await;
+    met.map_or(Told::Nothing, |about| Told::Met { at, about, home: false })
+}
+
+async fn about(server: &Lines) -> Result<AgentSelf, Trouble> {
+    server.ask(&Ask::get("/v1/agent/self"), PULSE_LIMIT).await?.json()
+}
+
+/// Asks the home whether it lives, until it does not. An agent without a leader lives: what it was told it keeps.
+async fn pulse(server: Lines, at: At) -> Told {
+    loop {
+        sleep(PULSE).await;
+        let answer = server.ask(&Ask::get("/v1/status/leader"), PULSE_LIMIT).await;
+        if let Err(Trouble::Unreachable(why)) = answer {
+            return Told::Lost { at, why };
+        }
+    }
+}

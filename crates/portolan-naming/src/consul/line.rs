@@ -1,0 +1,281 @@
+//! One connection to one server: a request, its answer, the next request.
+//!
+//! Every follower has a line of its own, since a blocking query occupies it; writers share a few (see [`Lines`]). Those
+//! may have been closed by the server while they were idle; so a request that meets a broken one is sent once more on a
+//! new one, as all our requests may be repeated. A follower must not go on like that: behind a new connection may be a
+//! server that has lost its memory, and the follower would take its emptiness for news.
+
+use std::future::Future;
+use std::io;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::future::{Either, select};
+use http::header::{CONTENT_TYPE, HOST, HeaderName, HeaderValue};
+use http::{Method, Request, StatusCode};
+use http_body_util::{BodyExt, Full, Limited};
+use hyper::client::conn::http1::{SendRequest, handshake};
+use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpStream, UnixStream};
+use tokio::time::timeout;
+
+use super::config::{Config, Target, Tls};
+use super::tls;
+
+/// The longest answer taken, in bytes: ten thousand instances of one service with room to spare.
+const ANSWER_LIMIT: usize = 64 * 1024 * 1024;
+/// How long to wait for a connection.
+const CONNECT_LIMIT: Duration = Duration::from_secs(2);
+/// How many idle lines are kept to one server.
+const IDLE_LIMIT: usize = 8;
+
+/// How to reach one server.
+#[derive(Debug)]
+pub(super) struct Server {
+    target: Target,
+    tls: Option<Tls>,
+    host: HeaderValue,
+    token: Option<HeaderValue>,
+}
+
+/// What is asked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Ask {
+    pub(super) method: Method,
+    /// Path and query, percent-encoded.
+    pub(super) path: String,
+    /// JSON; empty for none.
+    pub(super) body: Bytes,
+}
+
+/// What was answered, with a status of success.
+#[derive(Debug, Clone)]
+pub(super) struct Answer {
+    /// `X-Consul-Index`, where there is one.
+    pub(super) index: Option<u64>,
+    pub(super) body: Bytes,
+}
+
+/// Why there is no answer to work with.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(super) enum Trouble {
+    /// Nobody answered, or not to the end.
+    #[error("{0}")]
+    Unreachable(String),
+    /// The server does not do it.
+    #[error("answered {status}: {text}")]
+    Refused { status: u16, text: String },
+    /// The answer makes no sense.
+    #[error("answered what cannot be read: {0}")]
+    Nonsense(String),
+}
+
+impl Server {
+    /// All servers of a configuration, in its order.
+    pub(super) fn all(config: &Config) -> Vec<Arc<Self>> {
+        let header = |text: &str| HeaderValue::from_str(text).ok();
+        let server = |target: &Target| Self {
+            target: target.clone(),
+            tls: config.tls.clone(),
+            host: match target {
+                Target::Tcp { .. } => header(&target.to_string()),
+                Target::Unix(_) => None,
+            }
+            .unwrap_or(HeaderValue::from_static("localhost")),
+            token: config.token.as_deref().and_then(header).map(|mut token| {
+                token.set_sensitive(true);
+                token
+            }),
+        };
+        config.servers.iter().map(|target| Arc::new(server(target))).collect()
+    }
+
+    async fn connect(&self) -> io::Result<Pin<Box<dyn Stream>>> {
+        match &self.target {
+            Target::Unix(path) => Ok(Box::pin(UnixStream::connect(path).await?)),
+            Target::Tcp { host, port } => {
+                let stream = TcpStream::connect((host.as_str(), *port)).await?;
+                stream.set_nodelay(true)?;
+                match &self.tls {
+                    None => Ok(Box::pin(stream)),
+                    Some(files) => Ok(Box::pin(tls::wrap(files, host, stream).await?)),
+                }
+            }
+        }
+    }
+
+    fn request(&self, ask: &Ask) -> Result<Request<Full<Bytes>>, http::Error> {
+        let mut request = Request::builder().method(&ask.method).uri(&ask.path).header(HOST, &self.host);
+        if let Some(token) = &self.token {
+            request = request.header(HeaderName::from_static("x-consul-token"), token);
+        }
+        if !ask.body.is_empty() {
+            request = request.header(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        }
+        request.body(Full::new(ask.body.clone()))
+    }
+}
+
+impl std::fmt::Display for Server {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.target.fmt(f)
+    }
+}
+
+impl Ask {
+    /// Asks to read.
+    pub(super) fn get(path: impl Into<String>) -> Self {
+        Self { method: Method::GET, path: path.into(), body: Bytes::new() }
+    }
+
+    /// Asks to write.
+    pub(super) fn put(path: impl Into<String>, body: impl Into<Bytes>) -> Self {
+        Self { method: Method::PUT, path: path.into(), body: body.into() }
+    }
+}
+
+impl Answer {
+    /// Reads the body.
+    pub(super) fn json<'a, T: serde::Deserialize<'a>>(&'a self) -> Result<T, Trouble> {
+        serde_json::from_slice(&self.body).map_err(|error| Trouble::Nonsense(error.to_string()))
+    }
+}
+
+/// One connection, made when it is needed.
+pub(super) struct Line {
+    server: Arc<Server>,
+    open: Option<Open>,
+    /// Whether it may be made anew once it was open.
+    renewable: bool,
+}
+
+/// An open connection. It does its work only while somebody waits for an answer.
+struct Open {
+    sender: SendRequest<Full<Bytes>>,
+    work: Pin<Box<dyn Future<Output = hyper::Result<()>> + Send>>,
+}
+
+/// The work of a connection that has ended.
+fn ended() -> Pin<Box<dyn Future<Output = hyper::Result<()>> + Send>> {
+    Box::pin(std::future::ready(Ok(())))
+}
+
+trait Stream: AsyncRead + AsyncWrite + Send {}
+impl<T: AsyncRead + AsyncWrite + Send> Stream for T {}
+
+impl Line {
+    /// A line for one task, that breaks once and for all.
+    pub(super) fn new(server: Arc<Server>) -> Self {
+        Self { server, open: None, renewable: false }
+    }
+
+    /// Asks, and waits no longer than `limit` for the whole answer. Dropping it closes the line.
+    pub(super) async fn ask(&mut self, ask: &Ask, limit: Duration) -> Result<Answer, Trouble> {
+        let outcome = timeout(limit, self.asked(ask)).await;
+        outcome.unwrap_or_else(|_| {
+            self.open = None;
+            Err(Trouble::Unreachable(format!("{}: no answer within {limit:?}", self.server)))
+        })
+    }
+
+    async fn asked(&mut self, ask: &Ask) -> Result<Answer, Trouble> {
+        let unreachable =
+            |why: &dyn std::fmt::Display| Trouble::Unreachable(format!("{}: {why}", self.server));
+        // Out of its place while it is in use, so that a request given up halfway leaves no half-read answer behind.
+        if let Some(mut open) = self.open.take() {
+            match exchange(&self.server, &mut open, ask).await {
+                Ok(answer) => {
+                    self.open = Some(open);
+                    return answer;
+                }
+                Err(why) if !self.renewable => return Err(unreachable(&why)),
+                Err(_) => {}
+            }
+        }
+        let connect = timeout(CONNECT_LIMIT, self.server.connect()).await;
+        let stream =
+            connect.map_err(|_| unreachable(&"no connection in time"))?.map_err(|e| unreachable(&e))?;
+        let (sender, work) = handshake(TokioIo::new(stream)).await.map_err(|e| unreachable(&chain(&e)))?;
+        let mut open = Open { sender, work: Box::pin(work) };
+        let answer = exchange(&self.server, &mut open, ask).await.map_err(|why| unreachable(&why))?;
+        self.open = Some(open);
+        answer
+    }
+}
+
+/// One request and its answer. The outer error: the connection is of no use.
+async fn exchange(server: &Server, open: &mut Open, ask: &Ask) -> Result<Result<Answer, Trouble>, String> {
+    let request = server.request(ask).map_err(|error| error.to_string())?;
+    let sender = &mut open.sender;
+    let answered = std::pin::pin!(async move {
+        sender.ready().await.map_err(|error| chain(&error))?;
+        let response = sender.send_request(request).await.map_err(|error| chain(&error))?;
+        let (head, body) = response.into_parts();
+        let body = Limited::new(body, ANSWER_LIMIT).collect().await.map_err(|error| chain(&*error))?;
+        Ok::<_, String>((head, body.to_bytes()))
+    });
+    // The connection may end right after the last byte of the answer, which is then still to be taken.
+    let (head, body) = match select(answered, &mut open.work).await {
+        Either::Left((answer, _)) => answer?,
+        Either::Right((_, answered)) => {
+            // While the connection is there, the sender waits for it to take the request.
+            open.work = ended();
+            answered.await?
+        }
+    };
+    if !head.status.is_success() {
+        return Ok(Err(refused(head.status, &body)));
+    }
+    let index = head.headers.get("x-consul-index").and_then(|index| index.to_str().ok()?.parse().ok());
+    Ok(Ok(Answer { index, body }))
+}
+
+/// An error with its causes: that of a connection says nothing without them.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut words = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        words = format!("{words}: {error}");
+        cause = error.source();
+    }
+    words
+}
+
+fn refused(status: StatusCode, body: &Bytes) -> Trouble {
+    let text: String = String::from_utf8_lossy(body).chars().filter(|c| !c.is_control()).take(200).collect();
+    Trouble::Refused { status: status.as_u16(), text }
+}
+
+/// Lines to one server for whoever has a short request. Cheap to clone.
+#[derive(Clone)]
+pub(super) struct Lines {
+    server: Arc<Server>,
+    idle: Arc<Mutex<Vec<Line>>>,
+}
+
+impl Lines {
+    pub(super) fn new(server: Arc<Server>) -> Self {
+        Self { server, idle: Arc::default() }
+    }
+
+    pub(super) async fn ask(&self, ask: &Ask, limit: Duration) -> Result<Answer, Trouble> {
+        let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        let fresh = || Line { renewable: true, ..Line::new(Arc::clone(&self.server)) };
+        let mut line = idle.unwrap_or_else(fresh);
+        let answer = line.ask(ask, limit).await;
+        if line.open.is_some() {
+            let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+            if idle.len() < IDLE_LIMIT {
+                idle.push(line);
+            }
+        }
+        answer
+    }
+
+    pub(super) fn server(&self) -> &Arc<Server> {
+        &self.server
+    }
+}

@@ -1,0 +1,335 @@
+//! Reading one server's catalog and following it, by blocking queries.
+//!
+//! One query waits for the list of services, and one for each service: a change costs in proportion to that service. An
+//! agent of Consul takes 200 connections from one address in all, so only so many services have a query of their own; the
+//! others are read in turn, whenever the list moves and every few seconds. What is sent on is what was read, never a
+//! difference, so that a lost answer costs time only.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use consul_api::{CatalogServices, ServiceEntry};
+use futures_util::{StreamExt, stream};
+use portolan_model::ServiceName;
+use tokio::sync::{mpsc, watch};
+use tokio::task::{AbortHandle, JoinSet};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
+
+use super::config::{Config, Flavour};
+use super::line::{Answer, Ask, Line, Server, Trouble};
+use super::row::{Row, rows};
+use super::wanted::encoded;
+
+/// How long a query may wait for news.
+const WAIT: Duration = Duration::from_secs(60);
+/// How long the answer may take then: Consul adds up to a sixteenth.
+const WAIT_LIMIT: Duration = Duration::from_secs(75);
+/// How long an answer may take that waits for nothing.
+const READ_LIMIT: Duration = Duration::from_secs(10);
+/// How often, and how long, to ask whether the server lives and who leads.
+const PROBE: Duration = Duration::from_secs(1);
+const PROBE_LIMIT: Duration = Duration::from_secs(2);
+/// How often to read the services that have no query of their own.
+const SWEEP: Duration = Duration::from_secs(5);
+/// How long to leave them alone at least.
+const SWEEP_PAUSE: Duration = Duration::from_millis(100);
+/// How many of those are read at a time.
+const SWEEP_WIDTH: usize = 4;
+/// The most services taken on at all.
+const SERVICES_LIMIT: usize = 20_000;
+
+/// What was seen on one server.
+#[derive(Debug)]
+pub(super) enum Seen {
+    /// All services there are.
+    Listed { services: BTreeSet<ServiceName>, index: u64 },
+    /// All rows of one service at an index. One that is read in turn may be overtaken by its own query.
+    Read { service: ServiceName, rows: Vec<Row>, index: u64, in_turn: bool },
+    /// The cluster has no leader, so that nothing can be read or written; or it has one (again).
+    Led(bool),
+    /// Reading cannot go on like this. `again`: the same server may be asked once more, at once.
+    Broken { why: String, again: bool },
+}
+
+/// Reading one server. Dropping it ends it.
+pub(super) struct Session {
+    context: Context,
+    followers: BTreeMap<ServiceName, AbortHandle>,
+    others: watch::Sender<BTreeSet<ServiceName>>,
+    tasks: JoinSet<()>,
+}
+
+/// What every task of a session has.
+#[derive(Clone)]
+struct Context {
+    config: Arc<Config>,
+    server: Arc<Server>,
+    number: u64,
+    events: mpsc::Sender<(u64, Seen)>,
+}
+
+impl Session {
+    /// Begins to read `server`; `number` goes with everything that is seen.
+    pub(super) fn start(
+        config: Arc<Config>,
+        server: Arc<Server>,
+        number: u64,
+        events: mpsc::Sender<(u64, Seen)>,
+    ) -> Self {
+        let context = Context { config, server, number, events };
+        let mut tasks = JoinSet::new();
+        let (others, unfollowed) = watch::channel(BTreeSet::new());
+        tasks.spawn(list(context.clone()));
+        tasks.spawn(probe(context.clone()));
+        tasks.spawn(sweep(context.clone(), unfollowed));
+        Self { context, followers: BTreeMap::new(), others, tasks }
+    }
+
+    pub(super) fn server(&self) -> &Arc<Server> {
+        &self.context.server
+    }
+
+    pub(super) fn number(&self) -> u64 {
+        self.context.number
+    }
+
+    /// Follows exactly these services: those with a query of their own keep it, others get one as far as there is room.
+    pub(super) fn follow(&mut self, services: &BTreeSet<ServiceName>) {
+        while self.tasks.try_join_next().is_some() {}
+        self.followers.retain(|service, task| {
+            let stays = services.contains(service);
+            if !stays {
+                task.abort();
+            }
+            stays
+        });
+        let most = match self.context.config.flavour {
+            Flavour::Consul => 64,
+            Flavour::Portolan => 512,
+        };
+        let mut others = BTreeSet::new();
+        for service in services {
+            if self.followers.contains_key(service) {
+                continue;
+            }
+            if self.followers.len() < most {
+                let task = self.tasks.spawn(follow(self.context.clone(), service.clone()));
+                self.followers.insert(service.clone(), task);
+            } else {
+                others.insert(service.clone());
+            }
+        }
+        // Also when they are the same: the list has moved, so they may be others inside.
+        self.others.send_replace(others);
+    }
+}
+
+impl Context {
+    async fn see(&self, seen: Seen) {
+        // Nobody listens any more: the session is about to be dropped.
+        let _ = self.events.send((self.number, seen)).await;
+    }
+
+    async fn broken(&self, why: &Trouble) {
+        self.see(Seen::Broken { why: why.to_string(), again: false }).await;
+    }
+
+    /// A query of the catalog; one that waits, if an index is given.
+    fn query(&self, path: &str, cursor: Cursor) -> (Ask, Duration) {
+        let mut query = Vec::new();
+        if let Some(datacenter) = &self.config.datacenter {
+            query.push(format!("dc={}", encoded(datacenter)));
+        }
+        if cursor.0 > 0 {
+            query.push(format!("index={}&wait={}s", cursor.0, WAIT.as_secs()));
+        }
+        let mark = if query.is_empty() { "" } else { "?" };
+        let ask = Ask::get(format!("{path}{mark}{}", query.join("&")));
+        (ask, if cursor.0 > 0 { WAIT_LIMIT } else { READ_LIMIT })
+    }
+
+    fn rows(&self, service: &ServiceName, answer: &Answer) -> Result<Vec<Row>, Trouble> {
+        let entries: Vec<ServiceEntry> = answer.json()?;
+        Ok(rows(self.config.flavour, service, entries))
+    }
+}
+
+/// Follows the list of services.
+async fn list(context: Context) {
+    let mut line = Line::new(Arc::clone(&context.server));
+    let mut cursor = Cursor::default();
+    loop {
+        let (ask, limit) = context.query("/v1/catalog/services", cursor);
+        let outcome = line.ask(&ask, limit).await.and_then(|answer| Ok((names(&answer)?, answer)));
+        let (services, answer) = match outcome {
+            Ok(outcome) => outcome,
+            Err(trouble) => return context.broken(&trouble).await,
+        };
+        let moved = cursor.advance(answer.index);
+        if moved != Moved::Nowhere {
+            context.see(Seen::Listed { services, index: answer.index.unwrap_or_default() }).await;
+        }
+        sleep(pause(moved, answer.body.len())).await;
+    }
+}
+
+fn names(answer: &Answer) -> Result<BTreeSet<ServiceName>, Trouble> {
+    let services: CatalogServices = answer.json()?;
+    let names = services.keys().filter_map(|name| ServiceName::new(name).ok());
+    Ok(names.take(SERVICES_LIMIT).collect())
+}
+
+/// Follows one service.
+async fn follow(context: Context, service: ServiceName) {
+    let mut line = Line::new(Arc::clone(&context.server));
+    let path = format!("/v1/health/service/{}", encoded(service.as_str()));
+    let mut cursor = Cursor::default();
+    loop {
+        let (ask, limit) = context.query(&path, cursor);
+        let outcome = line.ask(&ask, limit).await.and_then(|a| Ok((context.rows(&service, &a)?, a)));
+        let (rows, answer) = match outcome {
+            Ok(outcome) => outcome,
+            Err(trouble) => return context.broken(&trouble).await,
+        };
+        let moved = cursor.advance(answer.index);
+        if moved == Moved::Back {
+            // The list tells whether the cluster has lost its memory; it is read first when reading begins anew.
+            let why = format!("the index of {service} went back");
+            return context.see(Seen::Broken { why, again: true }).await;
+        }
+        if moved != Moved::Nowhere {
+            let (service, index) = (service.clone(), answer.index.unwrap_or_default());
+            context.see(Seen::Read { service, rows, index, in_turn: false }).await;
+        }
+        sleep(pause(moved, answer.body.len())).await;
+    }
+}
+
+/// Reads the services that nobody follows, in turn.
+async fn sweep(context: Context, mut services: watch::Receiver<BTreeSet<ServiceName>>) {
+    let lines = super::line::Lines::new(Arc::clone(&context.server));
+    loop {
+        let begun = Instant::now();
+        let now: Vec<_> = services.borrow_and_update().iter().cloned().collect();
+        let reads = now.into_iter().map(|service| {
+            let (context, lines) = (&context, &lines);
+            async move {
+                let path = format!("/v1/health/service/{}", encoded(service.as_str()));
+                let (ask, limit) = context.query(&path, Cursor::default());
+                let answer = lines.ask(&ask, limit).await?;
+                let (rows, index) = (context.rows(&service, &answer)?, answer.index.unwrap_or_default());
+                context.see(Seen::Read { service, rows, index, in_turn: true }).await;
+                Ok::<_, Trouble>(())
+            }
+        });
+        let mut reads = stream::iter(reads).buffer_unordered(SWEEP_WIDTH);
+        while let Some(outcome) = reads.next().await {
+            if let Err(trouble) = outcome {
+                return context.broken(&trouble).await;
+            }
+        }
+        // A list that moves all the time does not make it read all the time.
+        sleep(begun.elapsed().clamp(SWEEP_PAUSE, SWEEP)).await;
+        let _ = timeout(SWEEP, services.changed()).await;
+    }
+}
+
+/// Asks whether the server lives, and who leads. A query that waits at a server whose leader has changed may wait for
+/// an answer that never comes; so a change of leader is reason to begin anew.
+async fn probe(context: Context) {
+    let mut line = Line::new(Arc::clone(&context.server));
+    let mut ticks = interval(PROBE);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let (ask, mut known) = (Ask::get("/v1/status/leader"), None);
+    let mut led = true;
+    loop {
+        ticks.tick().await;
+        let leader: String = match line.ask(&ask, PROBE_LIMIT).await {
+            Ok(answer) => answer.json().unwrap_or_default(),
+            Err(Trouble::Refused { .. } | Trouble::Nonsense(_)) => String::new(),
+            Err(trouble @ Trouble::Unreachable(_)) => return context.broken(&trouble).await,
+        };
+        if led == leader.is_empty() {
+            led = !leader.is_empty();
+            context.see(Seen::Led(led)).await;
+        }
+        if leader.is_empty() {
+            continue;
+        }
+        let before = known.replace(leader.clone());
+        if before.is_some_and(|before| before != leader) {
+            let why = format!("the leader is {leader} now");
+            return context.see(Seen::Broken { why, again: true }).await;
+        }
+    }
+}
+
+/// Where in the history a follower is; zero is nowhere, and asks without waiting.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+struct Cursor(u64);
+
+/// What an answer's index says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Moved {
+    /// The wait is over without news.
+    Nowhere,
+    /// There is news.
+    On,
+    /// The server has forgotten: begin anew.
+    Back,
+    /// The server tells no index, so that no query waits.
+    Blind,
+}
+
+impl Cursor {
+    /// Consul's rules for clients: an index that goes back begins anew, and zero is no index to wait upon.
+    fn advance(&mut self, index: Option<u64>) -> Moved {
+        let (before, now) = (self.0, index.unwrap_or_default());
+        self.0 = if now < before { 0 } else { now };
+        match now {
+            0 => Moved::Blind,
+            now if now == before => Moved::Nowhere,
+            now if now < before => Moved::Back,
+            _ => Moved::On,
+        }
+    }
+}
+
+/// How long to leave a server alone after an answer of this size: a service of many instances that change one by one
+/// costs a bounded share of both sides' time.
+fn pause(moved: Moved, size: usize) -> Duration {
+    match moved {
+        Moved::On | Moved::Nowhere => Duration::from_millis(5 + (size / 16_384).min(1000) as u64),
+        Moved::Back | Moved::Blind => Duration::from_secs(1),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn index_rules() {
+        #[track_caller]
+        fn check(cursor: u64, index: Option<u64>, expect: (Moved, u64)) {
+            let mut at = Cursor(cursor);
+            assert_eq!((at.advance(index), at.0), expect);
+        }
+        check(0, Some(7), (Moved::On, 7));
+        check(7, Some(9), (Moved::On, 9));
+        check(7, Some(7), (Moved::Nowhere, 7));
+        check(7, Some(3), (Moved::Back, 0));
+        check(0, Some(0), (Moved::Blind, 0));
+        check(7, Some(0), (Moved::Blind, 0));
+        check(0, None, (Moved::Blind, 0));
+    }
+
+    #[test]
+    fn no_answer_is_followed_by_the_next_question_at_once() {
+        assert!(pause(Moved::On, 0) >= Duration::from_millis(5));
+        assert_eq!(pause(Moved::On, 1 << 20), Duration::from_millis(69));
+        assert_eq!(pause(Moved::On, usize::MAX), Duration::from_millis(1005));
+        assert_eq!(pause(Moved::Blind, 0), Duration::from_secs(1));
+    }
+}

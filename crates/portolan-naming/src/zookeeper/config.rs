@@ -1,0 +1,227 @@
+//! What a URI means to ZooKeeper.
+
+use std::time::Duration;
+
+use super::acl::Access;
+use super::layout::{Format, Layout};
+use crate::uri::{Credentials, RegistryUri, UriError};
+
+/// Where ZooKeeper is, and how instances are kept there.
+///
+/// `zookeeper://[user:password@]host[:2181][,host…][/base/path][?option=value&…]`. Options:
+///
+/// | option | means | unless said |
+/// |---|---|---|
+/// | `layout` | `registrator` (`<base>/<service>/<ip>:<port>`) or `curator` (`<base>/<service>/<id>`) | `registrator` |
+/// | `session_timeout` | how long what is registered outlives a process that died, from 1 s to 1 h; servers may narrow it | `10s` |
+/// | `grace` | how long an instance is kept whose node went with its session, for its owner to come back | `3s` |
+/// | `reread_grace` | how long instances are kept that a reading after an outage did not find | `30s` |
+/// | `timeout` | how long a write, or a read before anything is known, may take | `5s` |
+/// | `auth` | `digest:user:password`; the same as `user:password@` | nobody |
+/// | `acl` | who may do what with created nodes: `open`, `read` (all read, we write), `private`, or `scheme:id:cdrwa`, several separated by commas | `open`, with credentials `read` |
+///
+/// Without a path, services are right below the root, as gliderlabs/registrator keeps them.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Config {
+    /// Servers as `host:port`, separated by commas.
+    pub(super) servers: String,
+    pub(super) layout: Layout,
+    pub(super) credentials: Option<Credentials>,
+    pub(super) access: Access,
+    pub(super) session_timeout: Duration,
+    pub(super) grace: Duration,
+    pub(super) reread_grace: Duration,
+    pub(super) timeout: Duration,
+    /// The URI without secrets.
+    pub(super) shown: String,
+}
+
+const PORT: u16 = 2181;
+const KNOWN: &[&str] = &["layout", "session_timeout", "grace", "reread_grace", "timeout", "auth", "acl"];
+
+/// The client doubles its wait after each round of its list of servers, up to many seconds; a list that names every
+/// server several times keeps the waits short for as long as a session can be saved.
+const ROUND: usize = 12;
+
+impl Config {
+    /// Understands `uri`.
+    ///
+    /// # Errors
+    /// Says which option is unknown or makes no sense.
+    pub fn from_uri(mut uri: RegistryUri) -> Result<Self, UriError> {
+        if uri.servers.is_empty() {
+            return Err(UriError::Server(String::new()));
+        }
+        let s = Duration::from_secs;
+        let format = match uri.take("layout") {
+            None => Format::Registrator,
+            Some(name) => match name.as_str() {
+                "registrator" => Format::Registrator,
+                "curator" => Format::Curator,
+                _ => return Err(nonsense("layout", name, "it is registrator or curator")),
+            },
+        };
+        let session_timeout = duration(&mut uri, "session_timeout", s(10), s(1)..=s(3600))?;
+        let grace = duration(&mut uri, "grace", s(3), s(0)..=s(3600))?;
+        let reread_grace = duration(&mut uri, "reread_grace", s(30), s(0)..=s(3600))?;
+        let timeout = duration(&mut uri, "timeout", s(5), Duration::from_millis(10)..=s(600))?;
+        let credentials = match uri.take("auth") {
+            Some(text) => Some(digest(&text)?),
+            None => uri.credentials.take(),
+        };
+        let access = match uri.take("acl") {
+            Some(text) => text.parse().map_err(|reason: String| nonsense("acl", text, &reason))?,
+            None if credentials.is_some() => Access::Read,
+            None => Access::Open,
+        };
+        if credentials.is_none() && access.needs_credentials() {
+            return Err(nonsense(
+                "acl",
+                access.to_string(),
+                "it needs credentials: auth=digest:user:password",
+            ));
+        }
+        uri.no_more_options(KNOWN)?;
+        let base = uri.path.split('/').filter(|part| !part.is_empty()).collect::<Vec<_>>();
+        let bad = |part: &&&str| matches!(**part, "." | "..") || part.chars().any(char::is_control);
+        if let Some(part) = base.iter().find(bad) {
+            return Err(nonsense("path", (*part).to_owned(), "ZooKeeper allows no such node"));
+        }
+        let base = base.iter().map(|part| format!("/{part}")).collect::<String>();
+        let shown = uri.to_string();
+        let servers = uri.servers.iter().map(|server| server.authority(PORT)).collect::<Vec<_>>().join(",");
+        let layout = Layout { base, format };
+        Ok(Self {
+            servers,
+            layout,
+            credentials,
+            access,
+            session_timeout,
+            grace,
+            reread_grace,
+            timeout,
+            shown,
+        })
+    }
+
+    /// What the client is told to connect to.
+    pub(super) fn connect_string(&self) -> String {
+        let count = self.servers.split(',').count();
+        vec![self.servers.as_str(); ROUND.div_ceil(count)].join(",")
+    }
+
+    /// When a connection that says nothing counts as lost: early enough for two more before the session ends.
+    pub(super) fn connection_timeout(&self) -> Duration {
+        self.session_timeout / 4
+    }
+}
+
+impl std::fmt::Debug for Config {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Config({})", self.shown)
+    }
+}
+
+fn digest(text: &str) -> Result<Credentials, UriError> {
+    // The message must not show the secret.
+    let bad = || nonsense("auth", "…".to_owned(), "write digest:user:password");
+    let (user, password) =
+        text.strip_prefix("digest:").and_then(|rest| rest.split_once(':')).ok_or_else(bad)?;
+    if user.is_empty() {
+        return Err(bad());
+    }
+    Ok(Credentials { user: user.to_owned(), password: password.to_owned() })
+}
+
+fn duration(
+    uri: &mut RegistryUri,
+    name: &str,
+    otherwise: Duration,
+    range: std::ops::RangeInclusive<Duration>,
+) -> Result<Duration, UriError> {
+    let Some(text) = uri.take(name) else { return Ok(otherwise) };
+    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
+    let (number, unit) = text.split_at(digits);
+    let unit = match unit {
+        "ms" => Some(1),
+        "s" => Some(1000),
+        "m" => Some(60_000),
+        _ => None,
+    };
+    let value = number.parse::<u64>().ok().zip(unit).and_then(|(number, unit)| number.checked_mul(unit));
+    match value.map(Duration::from_millis) {
+        Some(value) if range.contains(&value) => Ok(value),
+        Some(_) => Err(nonsense(name, text, &format!("it is from {:?} to {:?}", range.start(), range.end()))),
+        None => Err(nonsense(name, text, "write for example 10s or 500ms")),
+    }
+}
+
+fn nonsense(name: &str, value: String, reason: &str) -> UriError {
+    UriError::OptionValue { name: name.to_owned(), value, reason: reason.to_owned() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn uris() {
+        #[track_caller]
+        fn check(text: &str, expect: &str) {
+            let got = Config::from_uri(text.parse().unwrap()).map(|c| {
+                let user = c.credentials.as_ref().map(|c| format!("{}/{} ", c.user, c.password));
+                let Layout { base, format } = &c.layout;
+                let times = [c.session_timeout, c.grace, c.reread_grace, c.timeout];
+                format!("{} {base} {format:?} {}{} {times:?}", c.servers, user.unwrap_or_default(), c.access)
+            });
+            assert_eq!(got.unwrap_or_else(|e| e.to_string()), expect, "{text}");
+        }
+        check("zookeeper://a", "a:2181  Registrator open [10s, 3s, 30s, 5s]");
+        check(
+            "zookeeper://a,b:1,[::1]/x//y/?layout=curator&session_timeout=2s&grace=0s&reread_grace=1m&timeout=50ms",
+            "a:2181,b:1,[::1]:2181 /x/y Curator open [2s, 0ns, 60s, 50ms]",
+        );
+        check("zookeeper://u:p@a/x", "a:2181 /x Registrator u/p read [10s, 3s, 30s, 5s]");
+        check(
+            "zookeeper://a/x?auth=digest:u:p:q&acl=private",
+            "a:2181 /x Registrator u/p:q private [10s, 3s, 30s, 5s]",
+        );
+        check(
+            "zookeeper://a/x?acl=world:anyone:r,ip:10.0.0.0/8:cdrw",
+            "a:2181 /x Registrator world:anyone:r,ip:10.0.0.0/8:cdrw [10s, 3s, 30s, 5s]",
+        );
+        check(
+            "zookeeper://a?acl=private",
+            r#"option acl="private": it needs credentials: auth=digest:user:password"#,
+        );
+        check("zookeeper://a?auth=u:p", r#"option auth="…": write digest:user:password"#);
+        check("zookeeper://a?acl=none", r#"option acl="none": write open, read, private or scheme:id:cdrwa"#);
+        check("zookeeper://a/x/../y", r#"option path="..": ZooKeeper allows no such node"#);
+        check("zookeeper://a?layout=x", r#"option layout="x": it is registrator or curator"#);
+        check(
+            "zookeeper://a?session_timeout=1",
+            r#"option session_timeout="1": write for example 10s or 500ms"#,
+        );
+        check(
+            "zookeeper://a?session_timeout=2h",
+            r#"option session_timeout="2h": write for example 10s or 500ms"#,
+        );
+        check("zookeeper://a?session_timeout=1ms", r#"option session_timeout="1ms": it is from 1s to 3600s"#);
+        check(
+            "zookeeper://a?ttl=1s",
+            "unknown option \"ttl\"; zookeeper:// knows layout, session_timeout, grace, reread_grace, timeout, auth, acl",
+        );
+    }
+
+    #[test]
+    fn secrets_are_not_shown() {
+        let config = Config::from_uri("zookeeper://me:secret@a/x".parse().unwrap()).unwrap();
+        assert_eq!(format!("{config:?}"), "Config(zookeeper://a/x)");
+    }
+
+    #[test]
+    fn a_round_of_servers_is_long() {
+        let config = Config::from_uri("zookeeper://a,b,c/x".parse().unwrap()).unwrap();
+        assert_eq!(config.connect_string().split(',').count(), ROUND);
+    }
+}

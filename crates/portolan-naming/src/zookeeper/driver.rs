@@ -1,0 +1,256 @@
+//! The owner of the connection: from one session to the next, until shutdown. What is known, what is held and what is
+//! asked for outlives sessions.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, SystemTime};
+
+use portolan_model::{Change, InstanceId, Phase, Registration, RegistryError, Revision};
+use runtime::{Backoff, Reporter, Shutdown, State, StatusBoard};
+use tokio::sync::mpsc;
+use zookeeper_client::{Acl, Client, Error, SessionInfo};
+
+use super::config::Config;
+use super::jobs::{Job, Jobs};
+use super::plan::{Known, Plan, Wish};
+use super::session::{End, Session};
+use super::table::Table;
+use crate::mirror::Mirror;
+
+/// Sessions of ours that are remembered: their nodes are ours to replace. Servers forget them sooner.
+const FORMER_LIMIT: usize = 64;
+
+/// Drives a registry in ZooKeeper: connects, watches, writes, and keeps registered what was registered through the handle
+/// that was built with it.
+pub struct Driver(Work);
+
+/// What outlives a session.
+pub(super) struct Work {
+    pub(super) config: Config,
+    pub(super) acl: Vec<Acl>,
+    pub(super) mirror: Mirror,
+    pub(super) commands: mpsc::Receiver<Job>,
+    pub(super) table: Table,
+    pub(super) jobs: Jobs,
+    /// What was registered through our handle and is to be there.
+    pub(super) held: BTreeMap<InstanceId, Held>,
+    /// Sessions that were ours.
+    pub(super) former: BTreeSet<i64>,
+    /// How long connections were well, in all.
+    pub(super) lived: Duration,
+    reporter: Reporter,
+}
+
+/// One registration as it should be.
+#[derive(Debug, Clone)]
+pub(super) struct Held {
+    pub(super) registration: Registration,
+    pub(super) phase: Phase,
+}
+
+impl Driver {
+    pub(super) fn new(
+        config: Config,
+        mirror: Mirror,
+        commands: mpsc::Receiver<Job>,
+        board: &StatusBoard,
+    ) -> Self {
+        Self(Work {
+            acl: config.access.entries(),
+            table: Table::new(config.grace, config.reread_grace),
+            config,
+            mirror,
+            commands,
+            jobs: Jobs::default(),
+            held: BTreeMap::new(),
+            former: BTreeSet::new(),
+            lived: Duration::ZERO,
+            reporter: board.reporter("registry"),
+        })
+    }
+
+    /// Runs until shutdown. What is held is removed then; what cannot be, because ZooKeeper is away, goes with its session.
+    pub async fn run(mut self, shutdown: Shutdown) {
+        let work = &mut self.0;
+        let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(1));
+        let mut resumed: Option<SessionInfo> = None;
+        while !shutdown.is_triggered() {
+            let connected = tokio::select! {
+                () = shutdown.triggered() => break,
+                connected = work.connect(resumed.as_ref()) => connected,
+            };
+            let lost = match connected {
+                Ok(client) => {
+                    let session = client.session().clone();
+                    tracing::info!(session = %session.id(), "zookeeper: session begins");
+                    match Session::new(work, client).run(&shutdown).await {
+                        End::Shutdown => break,
+                        End::Lost(state) => {
+                            work.remember(&session);
+                            resumed = Some(session);
+                            backoff.reset();
+                            format!("the session has ended: {state}")
+                        }
+                    }
+                }
+                Err(Error::SessionExpired) if resumed.take().is_some() => continue,
+                Err(error) => error.to_string(),
+            };
+            work.jobs.restart();
+            work.away(&lost);
+            // Whoever does not resume a session at once loses nothing by waiting a little.
+            tokio::select! {
+                () = shutdown.triggered() => break,
+                () = tokio::time::sleep(backoff.next(fastrand::u64(..))) => {}
+            }
+        }
+        work.mirror.end();
+        work.reporter.say(State::Stopped, "");
+    }
+}
+
+impl Work {
+    async fn connect(&self, resumed: Option<&SessionInfo>) -> Result<Client, Error> {
+        let mut connector = Client::connector()
+            .with_session_timeout(self.config.session_timeout)
+            .with_connection_timeout(self.config.connection_timeout())
+            .with_fail_eagerly();
+        if let Some(credentials) = &self.config.credentials {
+            let text = format!("{}:{}", credentials.user, credentials.password);
+            connector = connector.with_auth("digest", text.as_bytes());
+        }
+        if let Some(session) = resumed {
+            connector = connector.with_session(session.clone());
+        }
+        connector.connect(&self.config.connect_string()).await
+    }
+
+    fn remember(&mut self, session: &SessionInfo) {
+        if self.former.len() >= FORMER_LIMIT {
+            self.former.pop_first();
+        }
+        self.former.insert(session.id().0);
+    }
+
+    /// Shows changes to watchers and to those who wait for them. Returns whom they are about.
+    pub(super) fn show(&mut self, changes: Vec<Change>) -> BTreeSet<InstanceId> {
+        let mut ids = BTreeSet::new();
+        for change in changes {
+            let id = match &change {
+                Change::Upsert { instance, .. } => instance.id().clone(),
+                Change::Remove { id, .. } => id.clone(),
+                Change::Reset { .. } => continue,
+            };
+            self.jobs.told(&id, change.revision());
+            self.mirror.apply(change);
+            ids.insert(id);
+        }
+        ids
+    }
+
+    /// What others did to instances that we hold stands: they drained or removed it, or took it over.
+    pub(super) fn respect_others(&mut self, ids: BTreeSet<InstanceId>) {
+        for id in ids {
+            let Some(held) = self.held.get_mut(&id).filter(|_| self.jobs.front(&id).is_none()) else {
+                continue;
+            };
+            match self.table.winner(&id).and_then(|(_, node)| Some((node.session, node.said.clone()?))) {
+                Some((session, said)) if session == self.table.session => {
+                    *held = Held { registration: said.registration, phase: said.phase };
+                }
+                Some(_) => {
+                    tracing::warn!(%id, "zookeeper: an instance was taken over by somebody else");
+                    self.held.remove(&id);
+                    self.jobs.push(Job::new(Wish::Discard(id), None));
+                }
+                None if self.table.shown(&id).is_none() => {
+                    tracing::info!(%id, "zookeeper: an instance was deregistered by somebody else");
+                    self.held.remove(&id);
+                }
+                None => {}
+            }
+        }
+    }
+
+    /// What the wish of an instance's job leads to.
+    pub(super) fn plan(&self, wish: &Wish, tried: bool) -> Plan {
+        let now_ms = SystemTime::UNIX_EPOCH.elapsed().map_or(0, |since| since.as_millis());
+        let known = Known {
+            table: &self.table,
+            layout: &self.config.layout,
+            former: &self.former,
+            now_ms: u64::try_from(now_ms).unwrap_or_default(),
+        };
+        known.plan(wish, tried)
+    }
+
+    /// Answers an instance's job. What is registered is held as soon as somebody knows.
+    pub(super) fn finish(&mut self, id: &InstanceId, answer: Result<Revision, RegistryError>) {
+        let Some(Job { wish, reply, .. }) = self.jobs.finish(id) else { return };
+        let done = answer.is_ok();
+        let heard = reply.is_none_or(|reply| reply.send(answer).is_ok());
+        match wish {
+            Wish::Register(registration) if done && heard => {
+                self.held.insert(id.clone(), Held { registration, phase: Phase::Adult });
+            }
+            Wish::Register(_) if !heard => self.discard(id),
+            Wish::Drain(..) if done => {
+                if let Some(held) = self.held.get_mut(id) {
+                    held.phase = Phase::Draining;
+                }
+            }
+            Wish::Deregister(..) if done => {
+                self.held.remove(id);
+            }
+            Wish::Register(_)
+            | Wish::Renew(..)
+            | Wish::Drain(..)
+            | Wish::Deregister(..)
+            | Wish::Discard(_) => {}
+        }
+    }
+
+    /// Forgets a job that nobody waits for any more.
+    pub(super) fn abandon(&mut self, id: &InstanceId) {
+        if let Some(Job { wish: Wish::Register(_), .. }) = self.jobs.finish(id) {
+            self.discard(id);
+        }
+    }
+
+    /// An answer for people: ZooKeeper is there.
+    pub(super) fn present(&self) {
+        let (doubted, count) = (self.table.doubted(), self.table.count());
+        let shown = &self.config.shown;
+        let changed = if doubted == 0 {
+            self.reporter.say(State::Running, format!("{shown}: {count} instances"))
+        } else {
+            let kept = format!(
+                "{shown}: {doubted} of {count} instances are missing there and kept for a grace time"
+            );
+            self.reporter.say(State::Degraded, kept)
+        };
+        if changed {
+            tracing::info!(instances = count, kept = doubted, "zookeeper: connected");
+        }
+    }
+
+    /// An answer for people: ZooKeeper is not there.
+    pub(super) fn away(&self, why: &str) {
+        let said = format!("{}: {why}; answering from what is known", self.config.shown);
+        if self.reporter.say(State::Degraded, said) {
+            tracing::warn!(why, "zookeeper: away");
+        }
+    }
+
+    /// Nobody heard of its registration, so nobody would end it.
+    fn discard(&mut self, id: &InstanceId) {
+        if !self.held.contains_key(id) {
+            self.jobs.push(Job::new(Wish::Discard(id.clone()), None));
+        }
+    }
+}
+
+impl std::fmt::Debug for Driver {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Driver({:?})", self.0.config)
+    }
+}

@@ -1,0 +1,443 @@
+//! One session with ZooKeeper: the loop that watches, reads and writes. It ends with the session, or on shutdown.
+//!
+//! Everything known comes from reading: events only say where to look, and a write is answered when a look has shown it.
+//! One look is under way at a time, so that none is overtaken by another.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::future::Future;
+use std::panic::AssertUnwindSafe;
+use std::pin::Pin;
+use std::time::Duration;
+
+use futures_util::FutureExt;
+use futures_util::stream::{self, FuturesUnordered, StreamExt};
+use portolan_model::{Change, InstanceId, RegistryError};
+use runtime::{Backoff, Shutdown};
+use tokio::time::{Instant, sleep_until};
+use zookeeper_client::{
+    AddWatchMode, Client, Error, EventType, PersistentWatcher, SessionState, WatchedEvent,
+};
+
+use super::driver::Work;
+use super::jobs::{Job, Stage};
+use super::plan::{Deed, Plan, Wish};
+use super::table::{Found, Sighting};
+use super::wire::{self, Reading};
+
+/// Writes on their way and waiting; more wait in the queue before.
+const JOBS_LIMIT: usize = 1024;
+
+/// Transactions under way.
+const WRITING_LIMIT: usize = 256;
+
+/// How long removing what is held may take at shutdown.
+const FAREWELL: Duration = Duration::from_secs(2);
+
+/// How often a write is planned anew because somebody else wrote at the same time.
+const CONFLICTS_LIMIT: u32 = 20;
+
+/// Why a session's loop ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum End {
+    /// The session has expired, was closed or refused.
+    Lost(SessionState),
+    /// We are told to stop.
+    Shutdown,
+}
+
+/// See the module's head.
+pub(super) struct Session<'a> {
+    work: &'a mut Work,
+    client: Client,
+    watcher: Option<PersistentWatcher>,
+    /// Whether the server knows of our watch. The client forgets to say so when it connects again, so we do.
+    watched: bool,
+    /// Since when the connection is well; `None` while it is not.
+    since: Option<Instant>,
+    /// Paths to look at, with whether the last event told of a removal on purpose.
+    dirty: BTreeMap<String, bool>,
+    reading: Option<(Looks, Awaited)>,
+    /// When to read everything, because the last reading failed or there was none.
+    reread: Option<Instant>,
+    /// Whether everything was read since the connection was last in doubt: plans are made from no less.
+    fresh: bool,
+    backoff: Backoff,
+    writing: FuturesUnordered<Written>,
+    /// The path that the previous event said was changed.
+    previous: Option<String>,
+}
+
+/// What the look under way is about.
+type Awaited = BTreeMap<String, bool>;
+type Looks = Pin<Box<dyn Future<Output = Result<Look, Error>> + Send>>;
+type Written = Pin<Box<dyn Future<Output = (InstanceId, Deed, Result<(), Error>)> + Send>>;
+
+enum Look {
+    All(Reading, Option<PersistentWatcher>),
+    Some(Vec<Sighting>),
+}
+
+impl<'a> Session<'a> {
+    pub(super) fn new(work: &'a mut Work, client: Client) -> Self {
+        work.table.session = client.session_id().0;
+        Self {
+            work,
+            client,
+            watcher: None,
+            watched: false,
+            since: None,
+            dirty: BTreeMap::new(),
+            reading: None,
+            reread: None,
+            fresh: false,
+            backoff: Backoff::new(Duration::from_millis(100), Duration::from_secs(2)),
+            writing: FuturesUnordered::new(),
+            previous: None,
+        }
+    }
+
+    /// Runs until the session ends.
+    pub(super) async fn run(mut self, shutdown: &Shutdown) -> End {
+        tokio::select! {
+            () = shutdown.triggered() => return End::Shutdown,
+            watching = self.watch() => if let Err(state) = watching { return End::Lost(state) },
+        }
+        self.connected();
+        loop {
+            self.look();
+            let expiry = self.work.table.next_expiry().filter(|_| self.since.is_some());
+            let wake = expiry.map(|at| Instant::now() + at.saturating_sub(self.lived()));
+            let wake = [wake, self.reread.filter(|_| self.reading.is_none())].into_iter().flatten().min();
+            tokio::select! {
+                biased;
+                () = shutdown.triggered() => {
+                    self.farewell().await;
+                    return End::Shutdown;
+                }
+                event = changed(&mut self.watcher) => if let Some(end) = self.event(event) { return end },
+                look = looked(&mut self.reading) => self.seen(look),
+                Some((id, deed, outcome)) = self.writing.next() => self.written(&id, &deed, outcome),
+                Some(job) = self.work.commands.recv(), if self.work.jobs.count() < JOBS_LIMIT => {
+                    let id = job.wish.id().clone();
+                    self.work.jobs.push(job);
+                    self.advance(&id);
+                }
+                () = sleep_until(wake.unwrap_or_else(Instant::now)), if wake.is_some() => self.expire(),
+            }
+        }
+    }
+
+    /// Makes the base and watches all below it.
+    async fn watch(&mut self) -> Result<(), SessionState> {
+        let root = self.work.config.layout.root().to_owned();
+        loop {
+            // Who may only read does not mind.
+            if let Err(error) = wire::mkdir(&self.client, &root, &self.work.acl).await
+                && !wire::is_loss(&error)
+            {
+                tracing::warn!(path = root, %error, "zookeeper: base path not created");
+            }
+            match self.client.watch(&root, AddWatchMode::PersistentRecursive).await {
+                Ok(watcher) => {
+                    self.watcher = Some(watcher);
+                    self.watched = true;
+                    return Ok(());
+                }
+                Err(_) if self.client.state().is_terminated() => return Err(self.client.state()),
+                Err(error) => {
+                    tracing::debug!(%error, "zookeeper: watching failed");
+                    tokio::time::sleep(self.backoff.next(fastrand::u64(..))).await;
+                }
+            }
+        }
+    }
+
+    fn event(&mut self, event: WatchedEvent) -> Option<End> {
+        let previous = self.previous.take();
+        match event.event_type {
+            EventType::Session => match event.session_state {
+                SessionState::SyncConnected => self.connected(),
+                SessionState::Disconnected | SessionState::ConnectedReadOnly => self.disconnected(),
+                state @ (SessionState::AuthFailed | SessionState::Expired | SessionState::Closed) => {
+                    self.disconnected();
+                    return Some(End::Lost(state));
+                }
+            },
+            kind if self.work.config.layout.is_instance(&event.path) => {
+                let farewell =
+                    kind == EventType::NodeDeleted && previous.as_deref() == Some(event.path.as_str());
+                if kind == EventType::NodeDataChanged {
+                    self.previous = Some(event.path.clone());
+                }
+                self.dirty.insert(event.path, farewell);
+            }
+            _ => {}
+        }
+        None
+    }
+
+    fn connected(&mut self) {
+        if self.since.is_none() {
+            self.since = Some(Instant::now());
+            self.reread = self.since;
+        }
+    }
+
+    fn disconnected(&mut self) {
+        self.work.lived = self.lived();
+        self.since = None;
+        self.reading = None;
+        self.reread = None;
+        self.fresh = false;
+        self.watched = false;
+        self.dirty.clear();
+        // A transaction under way has failed, or fails when it is looked at; whether it was carried out is read later.
+        self.writing.clear();
+        self.work.jobs.restart();
+        self.work.away("the connection is lost");
+    }
+
+    /// Starts the next look, if none is under way.
+    fn look(&mut self) {
+        if self.reading.is_some() || self.since.is_none() {
+            return;
+        }
+        let (client, layout) = (self.client.clone(), self.work.config.layout.clone());
+        if let Some(due) = self.reread {
+            if due > Instant::now() {
+                return;
+            }
+            self.reread = None;
+            let watched = self.watched;
+            let looks = Box::pin(async move {
+                let watcher = match watched {
+                    true => None,
+                    false => Some(client.watch(layout.root(), AddWatchMode::PersistentRecursive).await?),
+                };
+                Ok(Look::All(wire::read_all(client.clone(), layout).await?, watcher))
+            });
+            self.reading = Some((looks, std::mem::take(&mut self.dirty)));
+        } else if !self.dirty.is_empty() {
+            let awaited = std::mem::take(&mut self.dirty);
+            let paths = awaited.clone().into_iter().collect();
+            let looks =
+                Box::pin(async move { wire::read_paths(client, layout, paths).await.map(Look::Some) });
+            self.reading = Some((looks, awaited));
+        }
+    }
+
+    fn seen(&mut self, look: Result<Look, Error>) {
+        self.reading = None;
+        let now = self.lived();
+        match look {
+            Ok(Look::All(reading, watcher)) => {
+                self.backoff.reset();
+                self.fresh = true;
+                self.watched = true;
+                self.watcher = watcher.or(self.watcher.take());
+                if reading.cut {
+                    tracing::error!(limit = wire::NODES_LIMIT, "zookeeper: more nodes than are read");
+                }
+                let change = self.work.table.reset(reading.nodes, reading.newest, now);
+                self.work.mirror.apply(change);
+                self.renew();
+            }
+            Ok(Look::Some(mut sightings)) => {
+                for Sighting { path, found } in &mut sightings {
+                    match found {
+                        // It was seen after its change, so a removal that comes later is not part of it.
+                        Found::Here(_) => drop(self.previous.take_if(|previous| previous == path)),
+                        // The look was quicker than the second event; that is here by now, as events come first.
+                        Found::Gone { farewell, .. } => *farewell |= self.dirty.get(path) == Some(&true),
+                    }
+                }
+                let jobs = &self.work.jobs;
+                let changes = self.work.table.fold(sightings, |id| jobs.intent(id), now);
+                let ids = self.work.show(changes);
+                self.work.respect_others(ids);
+            }
+            Err(error) => {
+                tracing::debug!(%error, "zookeeper: reading failed");
+                return self.doubt();
+            }
+        }
+        self.advance_all();
+        self.work.present();
+    }
+
+    /// After a complete reading: what is held is to be there, in this session; what nobody holds is not.
+    fn renew(&mut self) {
+        for (id, held) in self.work.held.clone() {
+            if self.work.jobs.front(&id).is_none() {
+                self.work.jobs.push(Job::new(Wish::Renew(held.registration, held.phase), None));
+            }
+        }
+        for id in self.work.table.of_our_session() {
+            if !self.work.held.contains_key(&id) && self.work.jobs.front(&id).is_none() {
+                self.work.jobs.push(Job::new(Wish::Discard(id), None));
+            }
+        }
+    }
+
+    fn expire(&mut self) {
+        let now = self.lived();
+        let changes = self.work.table.expire(now);
+        self.work.show(changes);
+        self.work.present();
+    }
+
+    fn advance_all(&mut self) {
+        for id in self.work.jobs.ids() {
+            self.advance(&id);
+        }
+    }
+
+    /// Moves the jobs of an instance as far as they go.
+    fn advance(&mut self, id: &InstanceId) {
+        while let Some(job) = self.work.jobs.front(id) {
+            let (stage, told, tried) = (job.stage.clone(), job.told, job.tried);
+            let (abandoned, conflicts, wish) = (job.is_abandoned(), job.conflicts, job.wish.clone());
+            let awaited = self.reading.as_ref().map(|(_, awaited)| awaited);
+            let over = stage.is_over(|path| {
+                self.dirty.contains_key(path) || awaited.is_some_and(|a| a.contains_key(path))
+            });
+            match stage {
+                Stage::Writing => return,
+                Stage::Settling(_) => {
+                    if !over && !matches!(self.work.plan(&wish, true), Plan::Done(_)) {
+                        return;
+                    }
+                    let shown = self.work.table.shown(id).map(|instance| instance.modified);
+                    let revision = shown.or(told).unwrap_or(self.work.table.last());
+                    self.work.finish(id, Ok(revision));
+                }
+                Stage::Conflicted(_) if !over => return,
+                Stage::Conflicted(_) if conflicts > CONFLICTS_LIMIT => {
+                    let busy = format!("instance {id:?} is written by others all the time");
+                    self.work.finish(id, Err(RegistryError::Unavailable(busy.into())));
+                }
+                Stage::Ready | Stage::Conflicted(_) if abandoned => self.work.abandon(id),
+                // Somebody has registered it since.
+                Stage::Ready | Stage::Conflicted(_)
+                    if matches!(wish, Wish::Discard(_)) && self.work.held.contains_key(id) =>
+                {
+                    self.work.finish(id, Ok(self.work.table.last()));
+                }
+                Stage::Ready | Stage::Conflicted(_) => {
+                    if !self.fresh || self.writing.len() >= WRITING_LIMIT {
+                        return;
+                    }
+                    let plan = self.work.plan(&wish, tried);
+                    self.execute(id, plan);
+                }
+            }
+        }
+    }
+
+    fn execute(&mut self, id: &InstanceId, plan: Plan) {
+        let last = self.work.table.last();
+        match plan {
+            Plan::Done(revision) => self.work.finish(id, Ok(revision)),
+            Plan::Refuse(error) => self.work.finish(id, Err(error)),
+            Plan::Believe => {
+                let change = self.work.table.believe(id);
+                let revision = change.as_ref().map_or(last, Change::revision);
+                self.work.show(change.into_iter().collect());
+                self.work.finish(id, Ok(revision));
+            }
+            Plan::LetGo => {
+                tracing::warn!(%id, "zookeeper: an instance was taken over by somebody else");
+                self.work.held.remove(id);
+                self.work.finish(id, Ok(last));
+            }
+            Plan::Write(deed) => {
+                if let Some(job) = self.work.jobs.front(id) {
+                    job.stage = Stage::Writing;
+                }
+                let (client, acl, id) = (self.client.clone(), self.work.acl.clone(), id.clone());
+                self.writing.push(Box::pin(async move {
+                    let outcome = wire::write(client, deed.clone(), acl).await;
+                    (id, deed, outcome)
+                }));
+            }
+        }
+    }
+
+    fn written(&mut self, id: &InstanceId, deed: &Deed, outcome: Result<(), Error>) {
+        let Some(job) = self.work.jobs.front(id) else { return };
+        let paths: BTreeSet<_> = deed.paths().map(str::to_owned).collect();
+        match outcome {
+            Ok(()) => job.stage = Stage::Settling(paths.clone()),
+            Err(error) if wire::is_conflict(&error) => {
+                job.conflicts += 1;
+                job.stage = Stage::Conflicted(paths.clone());
+            }
+            Err(error) if wire::is_loss(&error) => {
+                tracing::debug!(%id, %error, "zookeeper: write is tried again");
+                job.tried = true;
+                job.stage = Stage::Ready;
+                return self.doubt();
+            }
+            Err(error) => {
+                tracing::warn!(%id, %error, "zookeeper: write refused");
+                self.work.finish(id, Err(RegistryError::Unavailable(format!("zookeeper: {error}").into())));
+                return self.advance_all();
+            }
+        }
+        for path in paths {
+            // What events have told stays told.
+            self.dirty.entry(path).or_insert(deed.farewell);
+        }
+        self.advance(id);
+    }
+
+    /// Reads everything again before anything else is written.
+    fn doubt(&mut self) {
+        self.fresh = false;
+        if self.since.is_some() && self.reread.is_none() {
+            self.reread = Some(Instant::now() + self.backoff.next(fastrand::u64(..)));
+        }
+    }
+
+    /// Removes what is held, so that nobody waits for our session to end.
+    async fn farewell(&mut self) {
+        if self.work.held.is_empty() {
+            return;
+        }
+        let work = &*self.work;
+        let deeds = work.held.keys().filter_map(|id| match work.plan(&Wish::Discard(id.clone()), true) {
+            Plan::Write(deed) => Some(deed),
+            _ => None,
+        });
+        let writes: Vec<_> =
+            deeds.map(|deed| wire::write(self.client.clone(), deed, work.acl.clone())).collect();
+        let all = stream::iter(writes).buffer_unordered(WRITING_LIMIT).for_each(|outcome| {
+            if let Err(error) = outcome {
+                tracing::debug!(%error, "zookeeper: an instance goes with its session only");
+            }
+            std::future::ready(())
+        });
+        if self.since.is_none() || tokio::time::timeout(FAREWELL, all).await.is_err() {
+            tracing::warn!("zookeeper: instances stay until their session ends");
+        }
+    }
+
+    /// How long connections have been well. Instances are not given up while ZooKeeper is away.
+    fn lived(&self) -> Duration {
+        self.work.lived + self.since.map_or(Duration::ZERO, |since| since.elapsed())
+    }
+}
+
+/// The next event. The client panics here if its own task has ended without a last event; that is an end like others.
+async fn changed(watcher: &mut Option<PersistentWatcher>) -> WatchedEvent {
+    let Some(watcher) = watcher else { return std::future::pending().await };
+    let event = AssertUnwindSafe(watcher.changed()).catch_unwind().await;
+    event.unwrap_or_else(|_| WatchedEvent::new_session(SessionState::Closed))
+}
+
+async fn looked(reading: &mut Option<(Looks, Awaited)>) -> Result<Look, Error> {
+    match reading {
+        Some((looks, _)) => looks.await,
+        None => std::future::pending().await,
+    }
+}

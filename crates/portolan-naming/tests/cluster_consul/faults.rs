@@ -1,0 +1,192 @@
+//! Servers die, are stopped, restarted, lose their memory. Two hundred instances live through all of it, and whoever
+//! watches sees no service without instances.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use portolan_model::Health;
+use serde_json::Value;
+use testkit::cluster::consul::Consul;
+use tokio::time::{Instant, sleep, timeout};
+
+use crate::handle::{Handle, Watcher, counts, open};
+
+const MANY: u16 = 200;
+const SERVICES: u16 = 4;
+const LIMIT: Duration = Duration::from_secs(60);
+
+/// A cluster with instances registered through its first server, and a watcher who reads another.
+struct Stage {
+    cluster: Consul,
+    owner: Handle,
+    other: Handle,
+    watcher: Watcher,
+}
+
+impl Stage {
+    async fn set(options: &str) -> Self {
+        let cluster = Consul::start(3);
+        let at = |n: usize| cluster.authority(n);
+        let owner = open(&format!("consul://{},{},{}?{options}", at(0), at(1), at(2)));
+        let other = open(&format!("consul://{},{},{}?{options}", at(1), at(2), at(0)));
+        owner.register_many(MANY, SERVICES).await;
+        let watcher = Watcher::start(&other);
+        watcher.until(LIMIT, "all are seen", |view| counts(view) == (200, 200)).await;
+        Self { cluster, owner, other, watcher }
+    }
+
+    /// Waits until the catalog has each instance once, passing, until just as many are registered with the agents that
+    /// run, and until the watcher sees them all; nobody saw less.
+    async fn recovered(&self, what: &str, running: &[usize]) {
+        let begun = Instant::now();
+        let registered = || running.iter().map(|n| registered(&self.cluster, *n)).sum::<Option<usize>>();
+        let whole = async {
+            while census(&self.cluster, running[0]) != Some((200, 200)) || registered() != Some(200) {
+                sleep(Duration::from_millis(20)).await;
+            }
+        };
+        if timeout(LIMIT, whole).await.is_err() {
+            panic!(
+                "{what}: the catalog has {:?}, agents {:?}",
+                census(&self.cluster, running[0]),
+                registered()
+            );
+        }
+        let catalog = begun.elapsed();
+        self.watcher.until(LIMIT, what, |view| counts(view) == (200, 200)).await;
+        println!("{what}: all registered after {catalog:?}, seen by the watcher after {:?}", begun.elapsed());
+        assert_eq!(self.watcher.emptied(), []);
+    }
+
+    async fn close(self) {
+        drop(self.watcher);
+        self.owner.close().await;
+        self.other.close().await;
+        // Agents tell the catalog by and by.
+        let empty = async {
+            while (0..3).find_map(|n| census(&self.cluster, n)) != Some((0, 0)) {
+                sleep(Duration::from_millis(20)).await;
+            }
+        };
+        timeout(LIMIT, empty).await.expect("a clean shutdown leaves nothing");
+    }
+}
+
+/// How many different instances of the tests' are passing, and how many entries there are in all, as one server's
+/// catalog has it.
+fn census(cluster: &Consul, server: usize) -> Option<(usize, usize)> {
+    let (mut passing, mut all) = (BTreeMap::new(), 0);
+    for n in 0..SERVICES {
+        let entries: Vec<Value> =
+            serde_json::from_str(&cluster.get(server, &format!("/v1/health/service/many-{n}"))?).ok()?;
+        all += entries.len();
+        for entry in entries {
+            let healthy = entry["Checks"].as_array()?.iter().all(|check| check["Status"] == "passing");
+            if healthy {
+                passing.insert(entry["Service"]["ID"].to_string(), ());
+            }
+        }
+    }
+    Some((passing.len(), all))
+}
+
+/// How many of the tests' instances are registered with one server's agent.
+fn registered(cluster: &Consul, server: usize) -> Option<usize> {
+    let services: BTreeMap<String, Value> =
+        serde_json::from_str(&cluster.get(server, "/v1/agent/services")?).ok()?;
+    Some(services.keys().filter(|id| id.starts_with("host:many")).count())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_home_that_dies_and_comes_back() {
+    let mut stage = Stage::set("").await;
+    stage.cluster.kill(0);
+    stage.recovered("home killed", &[1, 2]).await;
+    stage.cluster.launch(0);
+    stage.cluster.leader();
+    // Its agent remembers all of them, and brings them back into the catalog: they are removed there.
+    stage.recovered("home back", &[0, 1, 2]).await;
+    stage.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_leader_that_dies() {
+    let mut stage = Stage::set("").await;
+    let leader = stage.cluster.leader();
+    stage.cluster.kill(leader);
+    let begun = Instant::now();
+    stage.cluster.leader();
+    let others: Vec<_> = (0..3).filter(|n| *n != leader).collect();
+    println!("a new leader after {:?}", begun.elapsed());
+    stage.recovered("leader killed", &others).await;
+    stage.cluster.launch(leader);
+    stage.cluster.leader();
+    stage.recovered("leader back", &[0, 1, 2]).await;
+    stage.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_that_hangs() {
+    let stage = Stage::set("").await;
+    stage.cluster.stop(0);
+    stage.recovered("home hangs", &[1, 2]).await;
+    stage.cluster.cont(0);
+    stage.cluster.leader();
+    stage.recovered("home goes on", &[0, 1, 2]).await;
+    stage.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_cluster_that_restarts() {
+    let mut stage = Stage::set("").await;
+    stage.cluster.restart_all();
+    stage.recovered("cluster restarted", &[0, 1, 2]).await;
+    stage.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_cluster_that_forgets_everything() {
+    let mut stage = Stage::set("").await;
+    stage.cluster.kill_all();
+    (0..3).for_each(|n| stage.cluster.forget_everything(n));
+    stage.cluster.launch_all();
+    stage.recovered("cluster born again", &[0, 1, 2]).await;
+    stage.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_agent_that_forgets_its_registrations() {
+    let mut stage = Stage::set("").await;
+    stage.cluster.kill(0);
+    stage.cluster.forget_registrations(0);
+    stage.cluster.launch(0);
+    stage.cluster.leader();
+    stage.recovered("agent without memory", &[0, 1, 2]).await;
+    stage.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn signs_of_life_that_are_said_to_have_ended() {
+    let stage = Stage::set("").await;
+    for n in 0..MANY {
+        let check = format!("/v1/agent/check/fail/service:host:many-{}:{n}", n % SERVICES);
+        stage.cluster.put(0, &check, "").unwrap();
+    }
+    stage.recovered("all checks failed by hand", &[0, 1, 2]).await;
+    stage.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_owner_that_crashes_is_seen() {
+    let stage = Stage::set("ttl=2s").await;
+    let Stage { cluster: _cluster, owner, other, watcher } = stage;
+    owner.crash();
+    let critical = |view: &portolan_model::View| {
+        let instances = || view.services().flat_map(|service| view.instances(service.as_str()));
+        instances().filter(|i| i.registration.health == Health::Critical).count() == usize::from(MANY)
+    };
+    let took = watcher.until(LIMIT, "all are critical", critical).await;
+    println!("owner crashed: all critical after {took:?}");
+    assert!(took < Duration::from_secs(10));
+    other.close().await;
+}

@@ -1,0 +1,117 @@
+//! `portolan://`: the adapter against our own HTTP face, over a registry in memory.
+
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test's verdict is a panic")]
+
+use std::net::Ipv4Addr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use access::http::{Config, Limits};
+use portolan_model::Registry;
+use runtime::{Shutdown, ShutdownTrigger, StatusBoard};
+use testkit::memory_registry::MemoryRegistry;
+use tokio::task::JoinHandle;
+
+use handle::{Watcher, counts};
+
+#[path = "../cluster_consul/handle.rs"]
+#[expect(dead_code, reason = "shared with the tests on clusters, which need more of it")]
+mod handle;
+
+const LIMIT: Duration = Duration::from_secs(30);
+
+/// A face that serves.
+struct Face {
+    port: u16,
+    book: MemoryRegistry,
+    trigger: ShutdownTrigger,
+    server: JoinHandle<()>,
+}
+
+impl Face {
+    /// Over `book`, on a port of its own or the one given.
+    fn start(book: MemoryRegistry, port: u16) -> Self {
+        let config = Config {
+            listen: (Ipv4Addr::LOCALHOST, port).into(),
+            node: "here".to_owned(),
+            node_address: Ipv4Addr::LOCALHOST.into(),
+            datacenter: "dc1".to_owned(),
+            extra: Default::default(),
+            limits: Limits { finish_time: Duration::from_millis(100), ..Limits::default() },
+        };
+        let (handle, server) =
+            access::http::build(config, Arc::new(book.clone()), StatusBoard::default()).unwrap();
+        let (trigger, shutdown) = Shutdown::new();
+        let port = handle.local_addr().port();
+        Self { port, book, trigger, server: tokio::spawn(server.run(shutdown)) }
+    }
+
+    async fn end(self) -> MemoryRegistry {
+        self.trigger.trigger();
+        self.server.await.unwrap();
+        self.book
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn it_keeps_the_promises_of_a_registry() {
+    let face = Face::start(MemoryRegistry::default(), 0);
+    let handle = handle::open(&format!("portolan://127.0.0.1:{}", face.port));
+    testkit::registry_battery::run(Arc::clone(&handle.registry)).await;
+    handle.close().await;
+    face.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_face_that_is_away_empties_nothing() {
+    let face = Face::start(MemoryRegistry::default(), 0);
+    let uri = format!("portolan://127.0.0.1:{}", face.port);
+    let (owner, other) = (handle::open(&uri), handle::open(&uri));
+    owner.register_many(200, 4).await;
+    let watcher = Watcher::start(&other);
+    let all = |view: &portolan_model::View| counts(view) == (200, 200);
+    watcher.until(LIMIT, "all are seen", all).await;
+
+    // It comes back as it was: nobody notices.
+    let port = face.port;
+    let face = Face::start(face.end().await, port);
+    owner.registry.register(handle::said("fresh", 1)).await.unwrap();
+    watcher.until(LIMIT, "what is new is seen", |view| view.instances("fresh").count() == 1).await;
+
+    // It comes back without its memory: the owner registers everything again.
+    drop(face.end().await);
+    let face = Face::start(MemoryRegistry::default(), port);
+    let listed = async {
+        while face.book.list().await.unwrap().services.values().map(Vec::len).sum::<usize>() != 201 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(LIMIT, listed).await.unwrap();
+    watcher.until(LIMIT, "all are seen again", all).await;
+    assert_eq!(watcher.emptied(), []);
+
+    // Registrations do not depend on who made them.
+    owner.close().await;
+    assert_eq!(face.book.list().await.unwrap().services.len(), 5);
+    other.close().await;
+    face.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn more_services_than_have_a_query_of_their_own() {
+    let face = Face::start(MemoryRegistry::default(), 0);
+    let uri = format!("portolan://127.0.0.1:{}", face.port);
+    let (owner, other) = (handle::open(&uri), handle::open(&uri));
+    let watcher = Watcher::start(&other);
+    owner.register_many(700, 700).await;
+    watcher.until(LIMIT, "all are seen", |view| counts(view) == (700, 700)).await;
+    for n in 0..700 {
+        let id = handle::said(&format!("many-{n}"), n).id;
+        face.book.deregister(id, portolan_model::Guard::Anyone).await.unwrap();
+    }
+    // The owner has the say, so they come back, each seen to be gone or not.
+    watcher.until(LIMIT, "all are seen again", |view| counts(view) == (700, 700)).await;
+    owner.close().await;
+    other.close().await;
+    face.end().await;
+}

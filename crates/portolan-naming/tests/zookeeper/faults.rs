@@ -1,0 +1,204 @@
+//! Servers that die, stop and come back; sessions that end.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use portolan_model::InstanceId;
+use testkit::cluster::zookeeper::ZooKeeper;
+use zookeeper_client::Client;
+
+use super::support::{Opened, PATIENCE, Seen, instance, settle};
+
+const SERVICES: u16 = 20;
+const INSTANCES: u16 = 200;
+
+/// Two registrants with 200 instances, and three who watch: each of them and a bystander.
+struct Scene {
+    ensemble: ZooKeeper,
+    registrants: [Opened; 2],
+    bystander: Opened,
+    watchers: Vec<Seen>,
+    expected: BTreeSet<InstanceId>,
+    probes: u16,
+}
+
+impl Scene {
+    async fn set() -> Self {
+        let ensemble = ZooKeeper::start(3);
+        let open = || Opened::over(&ensemble, "/services", "session_timeout=4s&reread_grace=10s");
+        let (registrants, bystander) = ([open(), open()], open());
+        let mut expected = BTreeSet::new();
+        for n in 0..INSTANCES {
+            let said = instance(&format!("service-{}", n % SERVICES), n);
+            expected.insert(said.id.clone());
+            // Each service's instances are all of one registrant: what it loses, the service loses.
+            settle(registrants[usize::from(n % 2)].registry.as_ref(), said).await;
+        }
+        let mut watchers = Vec::new();
+        for opened in registrants.iter().chain([&bystander]) {
+            let seen = Seen::by(&opened.registry).await;
+            seen.until("all are seen", |ids| *ids == expected).await;
+            watchers.push(seen);
+        }
+        Self { ensemble, registrants, bystander, watchers, expected, probes: 0 }
+    }
+
+    /// After a fault: writes work, everybody sees everything, nobody ever saw less, and it is so in ZooKeeper.
+    #[expect(clippy::print_stdout, reason = "how long it took is what is measured here")]
+    async fn mended(&mut self, what: &str, begun: Instant) {
+        self.probes += 1;
+        let probe = instance("probe", 1000 + self.probes);
+        settle(self.registrants[0].registry.as_ref(), probe.clone()).await;
+        let written = begun.elapsed();
+        self.expected.insert(probe.id);
+        let expected = &self.expected;
+        for seen in &self.watchers {
+            seen.until("everything is there", |ids| ids == expected).await;
+        }
+        let took = begun.elapsed();
+        let mut changes = Vec::new();
+        for seen in &self.watchers {
+            let (fewest, count) = seen.fewest();
+            assert_ne!(fewest, Some(0), "{what}: a service was seen without instances");
+            changes.push(count);
+        }
+        for opened in self.registrants.iter().chain([&self.bystander]) {
+            opened.until_report("Running").await;
+        }
+        self.exactly_expected_nodes().await;
+        for seen in &self.watchers {
+            assert_eq!(seen.ids(), self.expected, "{what}");
+            seen.forget();
+        }
+        println!("{what}: written after {written:?}, seen by all after {took:?}; changes seen {changes:?}");
+    }
+
+    /// Every instance has exactly one node, and that belongs to a session of now.
+    async fn exactly_expected_nodes(&self) {
+        let settled = async {
+            while self.nodes().await.len() != self.expected.len() {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, settled).await.expect("a node for each instance");
+        let sessions: BTreeSet<_> = self.nodes().await.into_iter().collect();
+        assert_eq!(sessions.len(), self.registrants.len(), "each registrant has one session");
+    }
+
+    /// The session of each node.
+    async fn nodes(&self) -> Vec<i64> {
+        let client = Client::connect(&self.ensemble.authorities()).await.unwrap();
+        client.sync("/services").await.unwrap();
+        let mut sessions = Vec::new();
+        for service in client.list_children("/services").await.unwrap() {
+            for name in client.list_children(&format!("/services/{service}")).await.unwrap() {
+                let stat = client.check_stat(&format!("/services/{service}/{name}")).await.unwrap();
+                sessions.extend(stat.map(|stat| stat.ephemeral_owner));
+            }
+        }
+        sessions
+    }
+
+    /// The session that holds the first instance.
+    async fn session(&self) -> Option<i64> {
+        let client = Client::connect(&self.ensemble.authorities()).await.unwrap();
+        let node = client.check_stat("/services/service-0/10.0.0.1:10000").await.unwrap();
+        node.map(|node| node.ephemeral_owner)
+    }
+
+    async fn end(self) {
+        let Self { registrants: [a, b], bystander, watchers, .. } = self;
+        a.close().await;
+        b.close().await;
+        watchers[2].until("what was registered is gone", |ids| ids.is_empty()).await;
+        bystander.close().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn servers_die_and_come_back() {
+    let mut scene = Scene::set().await;
+
+    let leader = scene.ensemble.leader();
+    let follower = (0..3).find(|n| *n != leader).unwrap();
+    let begun = Instant::now();
+    scene.ensemble.kill(follower);
+    scene.mended("a follower is killed", begun).await;
+    scene.ensemble.launch(follower);
+    scene.ensemble.serving();
+
+    let leader = scene.ensemble.leader();
+    let begun = Instant::now();
+    scene.ensemble.kill(leader);
+    scene.mended("the leader is killed", begun).await;
+    scene.ensemble.launch(leader);
+    scene.ensemble.serving();
+
+    // The one that has our connection, for longer than a session may be silent.
+    let session = scene.session().await.expect("the first instance");
+    let ours = scene.ensemble.server_of(session).expect("a server that has our connection");
+    let begun = Instant::now();
+    scene.ensemble.stop(ours);
+    scene.mended("our server is stopped", begun).await;
+    scene.ensemble.cont(ours);
+    scene.ensemble.serving();
+    scene.mended("it goes on", Instant::now()).await;
+    scene.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_ensemble_restarts() {
+    let mut scene = Scene::set().await;
+    scene.ensemble.restart_all();
+    scene.mended("the ensemble is restarted", Instant::now()).await;
+
+    // For longer than a client waits before it gives its session up.
+    scene.ensemble.kill_all();
+    for opened in &scene.registrants {
+        opened.until_report("the session has ended").await;
+        assert_eq!(opened.registry.list().await.unwrap().services.len(), usize::from(SERVICES) + 1);
+    }
+    scene.ensemble.launch_all();
+    scene.mended("the ensemble was away for long", Instant::now()).await;
+    scene.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn our_session_ends_by_force() {
+    let mut scene = Scene::set().await;
+    for _ in 0..3 {
+        let session = scene.session().await.expect("the first instance");
+        let begun = Instant::now();
+        scene.ensemble.expire(session);
+        let replaced = async { while scene.session().await.is_none_or(|now| now == session) {} };
+        tokio::time::timeout(PATIENCE, replaced).await.expect("another session");
+        scene.mended("our session is ended", begun).await;
+    }
+    scene.end().await;
+}
+
+/// A process that dies without a word takes its instances with it: when its session has ended, and the grace time.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_registrant_that_dies_is_noticed() {
+    let ensemble = ZooKeeper::start(3);
+    let bystander = Opened::over(&ensemble, "/s", "grace=500ms");
+    let seen = Seen::by(&bystander.registry).await;
+    let dying =
+        Arc::new(tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap());
+    let uri = format!("zookeeper://{}/s?session_timeout=2s", ensemble.authorities());
+    let opened = dying.spawn(async move {
+        let opened = Opened::at(&uri);
+        settle(opened.registry.as_ref(), instance("web", 1)).await;
+        opened
+    });
+    let _opened = opened.await.unwrap();
+    seen.until("it is seen", |ids| ids.len() == 1).await;
+    let begun = Instant::now();
+    Arc::into_inner(dying).unwrap().shutdown_background();
+    bystander.until_report("1 of 1 instances are missing").await;
+    seen.until("it is gone", BTreeSet::is_empty).await;
+    println!("a registrant dies -> gone: {:?} (session 2 s, grace 0.5 s)", begun.elapsed());
+    bystander.until_report("Running").await;
+    bystander.close().await;
+}

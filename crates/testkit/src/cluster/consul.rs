@@ -1,0 +1,196 @@
+//! Consul servers on loopback.
+
+use std::fs;
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use super::process::{Process, free_ports};
+
+/// How long servers may take to agree on a leader.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A cluster of Consul servers, each with its agent, in a directory of its own. Ended on drop.
+pub struct Consul {
+    directory: tempfile::TempDir,
+    servers: Vec<Server>,
+    extra: String,
+}
+
+struct Server {
+    http: u16,
+    https: u16,
+    lan: u16,
+    rpc: u16,
+    process: Option<Process>,
+}
+
+impl Consul {
+    /// Starts `size` servers and waits until they have a leader.
+    pub fn start(size: usize) -> Self {
+        Self::start_with(size, |_| String::new())
+    }
+
+    /// The same with settings of the caller's own, as a JSON object, made for the directory that the cluster has.
+    pub fn start_with(size: usize, extra: impl FnOnce(&Path) -> String) -> Self {
+        // In memory where that can be had: an agent syncs three files per registration, and tests are not about disks.
+        let memory = Path::new("/dev/shm");
+        let directory = if memory.is_dir() { tempfile::tempdir_in(memory) } else { tempfile::tempdir() };
+        let directory = directory.expect("a directory");
+        let ports = free_ports(4 * size);
+        let server = |p: &[u16]| Server { http: p[0], https: p[1], lan: p[2], rpc: p[3], process: None };
+        let extra = extra(directory.path());
+        let mut cluster = Self { servers: ports.chunks(4).map(server).collect(), directory, extra };
+        (0..size).for_each(|n| cluster.launch(n));
+        cluster.leader();
+        cluster
+    }
+
+    /// `host:port,…` of all servers, for a URI.
+    pub fn authorities(&self) -> String {
+        let all = (0..self.servers.len()).map(|n| self.authority(n));
+        all.collect::<Vec<_>>().join(",")
+    }
+
+    /// `host:port` of one server.
+    pub fn authority(&self, n: usize) -> String {
+        format!("127.0.0.1:{}", self.servers[n].http)
+    }
+
+    /// `host:port` of one server for those who come by TLS.
+    pub fn tls_authority(&self, n: usize) -> String {
+        format!("127.0.0.1:{}", self.servers[n].https)
+    }
+
+    /// Ends a server as a power cut would.
+    pub fn kill(&mut self, n: usize) {
+        self.servers[n].process.take().expect("a running server").kill();
+    }
+
+    /// Makes a server deaf and mute; its sockets stay open.
+    pub fn stop(&self, n: usize) {
+        self.servers[n].process.as_ref().expect("a running server").stop();
+    }
+
+    /// Ends a [`Consul::stop`].
+    pub fn cont(&self, n: usize) {
+        self.servers[n].process.as_ref().expect("a running server").cont();
+    }
+
+    /// Starts a server that was killed, with what it had on disk.
+    pub fn launch(&mut self, n: usize) {
+        let log = self.directory.path().join(format!("{n}.log"));
+        let settings = self.directory.path().join(format!("{n}.json"));
+        fs::write(&settings, self.settings(n)).expect("settings");
+        let more = self.directory.path().join(format!("{n}-extra.json"));
+        fs::write(&more, if self.extra.is_empty() { "{}" } else { &self.extra }).expect("settings");
+        let mut command = Command::new(program());
+        command.arg("agent").arg("-config-file").arg(settings).arg("-config-file").arg(more);
+        self.servers[n].process = Some(Process::start(command, &log));
+    }
+
+    /// Takes from a killed server's agent what it knows of its own registrations.
+    pub fn forget_registrations(&self, n: usize) {
+        for part in ["services", "checks", "checks/state"] {
+            let _none = fs::remove_dir_all(self.data(n).join(part));
+        }
+    }
+
+    /// Takes everything from a killed server.
+    pub fn forget_everything(&self, n: usize) {
+        let _none = fs::remove_dir_all(self.data(n));
+    }
+
+    /// Kills all servers and starts them again.
+    pub fn restart_all(&mut self) {
+        self.kill_all();
+        self.launch_all();
+    }
+
+    /// Kills all servers.
+    pub fn kill_all(&mut self) {
+        (0..self.servers.len()).for_each(|n| self.kill(n));
+    }
+
+    /// Starts all servers and waits until they have a leader.
+    pub fn launch_all(&mut self) {
+        (0..self.servers.len()).for_each(|n| self.launch(n));
+        self.leader();
+    }
+
+    /// The running server that leads, waiting for one that all running ones agree upon.
+    pub fn leader(&self) -> usize {
+        let begun = Instant::now();
+        while begun.elapsed() < PATIENCE {
+            let running = (0..self.servers.len()).filter(|n| self.servers[*n].process.is_some());
+            let mut words: Vec<_> =
+                running.map(|n| self.get(n, "/v1/status/leader").unwrap_or_default()).collect();
+            words.dedup();
+            let port = |word: &str| word.trim().trim_matches('"').rsplit(':').next()?.parse::<u16>().ok();
+            if let [word] = &words[..]
+                && let Some(leader) =
+                    self.servers.iter().position(|s| port(word) == Some(s.rpc) && s.process.is_some())
+            {
+                return leader;
+            }
+            sleep(Duration::from_millis(50));
+        }
+        panic!("no leader; see {}", self.directory.path().display());
+    }
+
+    /// What a server answers to a `GET`; `None` if it is no success.
+    pub fn get(&self, n: usize, path: &str) -> Option<String> {
+        self.ask(n, "GET", path, "")
+    }
+
+    /// What a server answers to a `PUT`; `None` if it is no success.
+    pub fn put(&self, n: usize, path: &str, body: &str) -> Option<String> {
+        self.ask(n, "PUT", path, body)
+    }
+
+    fn ask(&self, n: usize, method: &str, path: &str, body: &str) -> Option<String> {
+        let mut stream = TcpStream::connect(("127.0.0.1", self.servers[n].http)).ok()?;
+        stream.set_read_timeout(Some(Duration::from_secs(2))).ok()?;
+        let length = body.len();
+        let request =
+            format!("{method} {path} HTTP/1.0\r\nHost: x\r\nContent-Length: {length}\r\n\r\n{body}");
+        stream.write_all(request.as_bytes()).ok()?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).ok()?;
+        let (head, body) = answer.split_once("\r\n\r\n")?;
+        head.split(' ').nth(1).is_some_and(|status| status.starts_with('2')).then(|| body.to_owned())
+    }
+
+    fn data(&self, n: usize) -> PathBuf {
+        self.directory.path().join(format!("data-{n}"))
+    }
+
+    fn settings(&self, n: usize) -> String {
+        let Server { http, https, lan, rpc, .. } = &self.servers[n];
+        let others: Vec<_> = self.servers.iter().map(|s| format!("\"127.0.0.1:{}\"", s.lan)).collect();
+        let (join, size) = (others.join(","), self.servers.len());
+        let data = self.data(n);
+        let data = data.display();
+        // `raft_multiplier` 1 is what Consul recommends for production: elections take a second, not five.
+        format!(
+            r#"{{"node_name":"node-{n}","server":true,"bootstrap_expect":{size},"data_dir":"{data}",
+            "bind_addr":"127.0.0.1","client_addr":"127.0.0.1","retry_join":[{join}],"retry_interval":"1s",
+            "disable_update_check":true,"log_level":"info","leave_on_terminate":false,"disable_host_node_id":true,
+            "performance":{{"raft_multiplier":1}},
+            "ports":{{"http":{http},"https":{},"serf_lan":{lan},"serf_wan":-1,"server":{rpc},"dns":-1,"grpc":-1}}}}"#,
+            if self.extra.contains("cert_file") { i32::from(*https) } else { -1 },
+        )
+    }
+}
+
+/// Consul is in no current Debian; `cargo xtask setup` unpacks it below the target directory.
+pub fn program() -> PathBuf {
+    let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| workspace.join("target"), PathBuf::from);
+    let program = target.join("peers/consul/root/usr/bin/consul");
+    assert!(program.exists(), "{} is missing: run cargo xtask setup", program.display());
+    program
+}
