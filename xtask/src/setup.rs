@@ -24,6 +24,9 @@ pub(crate) const ENGINE: &[Tool] = &[
 pub(crate) const CLUSTERS: &[Tool] = &[
     Tool { program: "etcd", package: "etcd-server" },
     Tool { program: "etcdctl", package: "etcd-client" },
+    // Hosts that can be cut off from each other.
+    Tool { program: "ip", package: "iproute2" },
+    Tool { program: "bridge", package: "iproute2" },
     Tool { program: "java", package: "default-jre-headless" },
     // The package has no program for its servers; the tests start them by the class that comes with this one.
     Tool { program: "zooinspector", package: "zookeeper" },

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use h2::client::{Connection, SendRequest};
-use h2::{Ping, PingPong, RecvStream, SendStream};
+use h2::{RecvStream, SendStream};
 use http::{HeaderMap, HeaderValue, Method, Request, Uri, header};
 use prost::Message;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -91,18 +91,6 @@ pub(crate) async fn open<T: AsyncRead + AsyncWrite + Unpin>(
     Ok((Client { send, scheme, authority, token: None }, connection))
 }
 
-/// Returns when the other end does not answer a ping in time: a stopped process keeps its sockets open.
-pub(crate) async fn listen_for_life(mut pings: PingPong, every: Duration, patience: Duration) -> Fault {
-    loop {
-        sleep(every).await;
-        match timeout(patience, pings.ping(Ping::opaque())).await {
-            Ok(Ok(_pong)) => {}
-            Ok(Err(error)) => return error.into(),
-            Err(_) => return Fault::Late(patience),
-        }
-    }
-}
-
 impl Client {
     /// The same connection with a token, as [`Client::call`] of `Authenticate` gave it.
     pub(crate) fn with_token(mut self, token: &str) -> Result<Self, Fault> {
@@ -110,6 +98,23 @@ impl Client {
         token.set_sensitive(true);
         self.token = Some(token);
         Ok(self)
+    }
+
+    /// Returns when `method` is not answered in time: a stopped process keeps its sockets open. Any answer is a sign of
+    /// life. It is a call and no HTTP/2 ping, because gRPC servers close on whoever pings more often than they send.
+    pub(crate) async fn listen_for_life(
+        &self,
+        method: &'static str,
+        every: Duration,
+        patience: Duration,
+    ) -> Fault {
+        loop {
+            sleep(every).await;
+            match self.call::<()>(method, &(), patience).await {
+                Ok(()) | Err(Fault::Status { .. }) => {}
+                Err(fault) => return fault,
+            }
+        }
     }
 
     /// One message there, one back, within `patience`.

@@ -15,6 +15,71 @@ use crate::handle::{Handle, said, until};
 const SERVICES: usize = 4;
 const EACH: usize = 50;
 
+/// How long a member stays deaf and mute: longer than a lease lives, and than any patience with one server.
+const DEAF: Duration = Duration::from_secs(30);
+
+/// How long members are parted from one another: longer than a lease lives.
+const PARTED: Duration = Duration::from_secs(8);
+
+/// What happens to the cluster. Both handles begin with the first member.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Fault {
+    KillOurs,
+    KillLeader,
+    StopOurs,
+    StopLeader,
+    /// The first member can be reached by nobody.
+    CutOurs,
+    CutLeader,
+    /// No member reaches another, while we reach all: there is no quorum.
+    PartAll,
+    RestartAll,
+    EndLeases,
+}
+
+impl Fault {
+    const ALL: [Self; 9] = [
+        Self::KillOurs,
+        Self::KillLeader,
+        Self::StopOurs,
+        Self::StopLeader,
+        Self::CutOurs,
+        Self::CutLeader,
+        Self::PartAll,
+        Self::RestartAll,
+        Self::EndLeases,
+    ];
+
+    /// Lets it happen. Returns how to undo it, once the cluster has a quorum again.
+    async fn strike(self, cluster: &mut Etcd) -> Box<dyn FnOnce(&mut Etcd)> {
+        let leader = cluster.leader();
+        let n =
+            if matches!(self, Self::KillLeader | Self::StopLeader | Self::CutLeader) { leader } else { 0 };
+        match self {
+            Self::KillOurs | Self::KillLeader => {
+                cluster.kill(n);
+                return Box::new(move |cluster| cluster.launch(n));
+            }
+            Self::StopOurs | Self::StopLeader => {
+                cluster.stop(n);
+                return Box::new(move |cluster| cluster.cont(n));
+            }
+            Self::CutOurs | Self::CutLeader => {
+                cluster.net().cut(n);
+                return Box::new(move |cluster| cluster.net().mend(n));
+            }
+            Self::PartAll => {
+                cluster.net().part_all(true);
+                tokio::time::sleep(PARTED).await;
+                cluster.net().part_all(false);
+            }
+            Self::RestartAll => cluster.restart_all(),
+            Self::EndLeases => cluster.revoke_all_leases(),
+        }
+        Box::new(|_| {})
+    }
+}
+
 /// Watches one service and notes the shortest list it ever saw.
 struct Spectator {
     shortest: Arc<AtomicUsize>,
@@ -76,7 +141,7 @@ async fn writable(handle: &Handle, probe: &str) -> Duration {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nobody_sees_the_cluster_s_faults() {
-    let mut cluster = Etcd::start(3);
+    let mut cluster = Etcd::start_apart(3);
     let uri = format!("etcd://{}/f?ttl=5s&timeout=15s", cluster.authorities());
     let (owner, other) = (Handle::open(&uri), Handle::open(&uri));
     let mut expected = BTreeSet::new();
@@ -90,28 +155,16 @@ async fn nobody_sees_the_cluster_s_faults() {
         until("all are known", async || handle.count(&service(s)).await == EACH).await;
         spectators.push(Spectator::of(&handle.registry, &service(s)).await);
     }
-    // Both handles are with the first member: faults of it and of the leader are seen, whoever leads.
-    for fault in ["kill ours", "kill leader", "stop ours", "stop leader", "restart all", "end leases"] {
-        let leader = cluster.leader();
-        match fault {
-            "kill ours" => cluster.kill(0),
-            "kill leader" => cluster.kill(leader),
-            "stop ours" => cluster.stop(0),
-            "stop leader" => cluster.stop(leader),
-            "restart all" => cluster.restart_all(),
-            "end leases" => cluster.revoke_all_leases(),
-            _ => panic!("{fault}"),
-        }
+    for fault in Fault::ALL {
+        let begun = Instant::now();
+        let undo = fault.strike(&mut cluster).await;
         let (wrote, read) = tokio::join!(writable(&owner, "probe:1"), writable(&other, "probe:2"));
         let took = until("everything held is there", async || expected.is_subset(&keys(&cluster))).await;
-        println!("{fault}: writes again after {wrote:?} and {read:?}, everything there {took:?} later");
-        match fault {
-            "kill ours" => cluster.launch(0),
-            "kill leader" => cluster.launch(leader),
-            "stop ours" => cluster.cont(0),
-            "stop leader" => cluster.cont(leader),
-            _ => {}
+        println!("{fault:?}: writes again after {wrote:?} and {read:?}, everything there {took:?} later");
+        if fault == Fault::StopOurs {
+            tokio::time::sleep(DEAF.saturating_sub(begun.elapsed())).await;
         }
+        undo(&mut cluster);
         until("no ghost", async || keys(&cluster) == expected).await;
         for s in 0..SERVICES {
             for handle in [&owner, &other] {
@@ -119,7 +172,7 @@ async fn nobody_sees_the_cluster_s_faults() {
             }
         }
         let shortest: Vec<_> = spectators.iter().map(Spectator::shortest).collect();
-        assert!(shortest.iter().all(|seen| *seen == EACH), "{fault}: somebody saw {shortest:?} of {EACH}");
+        assert!(shortest.iter().all(|seen| *seen == EACH), "{fault:?}: somebody saw {shortest:?} of {EACH}");
     }
     owner.close().await;
     until("what is deregistered is gone everywhere", async || other.count(&service(0)).await == 0).await;

@@ -1,9 +1,11 @@
 //! etcd members on loopback.
 
+use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::time::{Duration, Instant};
 
+use super::net::Net;
 use super::process::{Process, free_ports};
 
 /// How long members may take to agree on a leader.
@@ -14,6 +16,7 @@ pub struct Etcd {
     directory: tempfile::TempDir,
     members: Vec<Member>,
     security: Security,
+    net: Option<Net>,
 }
 
 /// How clients come in.
@@ -24,6 +27,7 @@ pub struct Security {
 }
 
 struct Member {
+    host: Ipv4Addr,
     client: u16,
     peer: u16,
     process: Option<Process>,
@@ -37,10 +41,31 @@ impl Etcd {
 
     /// The same for clients that come by TLS.
     pub fn start_secured(size: usize, security: Security) -> Self {
+        Self::begin(size, security, None)
+    }
+
+    /// The same with each member on a host of its own; see [`Etcd::net`].
+    pub fn start_apart(size: usize) -> Self {
+        Self::begin(size, Security::default(), Some(Net::new(size)))
+    }
+
+    /// The hosts of members that are apart.
+    pub fn net(&self) -> &Net {
+        self.net.as_ref().expect("members on hosts of their own")
+    }
+
+    fn begin(size: usize, security: Security, net: Option<Net>) -> Self {
         let directory = tempfile::tempdir().expect("a directory");
         let ports = free_ports(2 * size);
-        let members = ports.chunks(2).map(|pair| Member { client: pair[0], peer: pair[1], process: None });
-        let mut cluster = Self { directory, members: members.collect(), security };
+        let host = |n| net.as_ref().map_or(Ipv4Addr::LOCALHOST, |net| net.address(n));
+        let member = |(n, pair): (usize, &[u16])| Member {
+            host: host(n),
+            client: pair[0],
+            peer: pair[1],
+            process: None,
+        };
+        let members = ports.chunks(2).enumerate().map(member).collect();
+        let mut cluster = Self { directory, members, security, net };
         (0..size).for_each(|n| cluster.launch(n));
         cluster.leader();
         cluster
@@ -48,7 +73,7 @@ impl Etcd {
 
     /// `host:port,…` of all members, for a URI.
     pub fn authorities(&self) -> String {
-        let all = self.members.iter().map(|member| format!("127.0.0.1:{}", member.client));
+        let all = self.members.iter().map(Member::authority);
         all.collect::<Vec<_>>().join(",")
     }
 
@@ -70,7 +95,7 @@ impl Etcd {
     /// Starts a member that was killed, with what it had on disk.
     pub fn launch(&mut self, n: usize) {
         let log = self.directory.path().join(format!("{n}.log"));
-        let mut command = Command::new("etcd");
+        let mut command = self.net.as_ref().map_or_else(|| Command::new("etcd"), |net| net.on(n, "etcd"));
         command.args(self.words(n));
         self.members[n].process = Some(Process::start(command, &log));
     }
@@ -87,8 +112,7 @@ impl Etcd {
         let begun = Instant::now();
         while begun.elapsed() < PATIENCE {
             let leads = |member: &Member| {
-                let endpoint = format!("127.0.0.1:{}", member.client);
-                let told = self.ctl_at(&endpoint, &["endpoint", "status", "--write-out=simple"]);
+                let told = self.ctl_at(&member.authority(), &["endpoint", "status", "--write-out=simple"]);
                 // endpoint, id, version, size, leads, learns, …
                 String::from_utf8_lossy(&told.stdout).split(", ").nth(4) == Some("true")
             };
@@ -123,10 +147,12 @@ impl Etcd {
     }
 
     fn words(&self, n: usize) -> Vec<String> {
-        let Member { client, peer, .. } = &self.members[n];
+        let Member { host, peer, .. } = &self.members[n];
         let scheme = if self.security.tls.is_some() { "https" } else { "http" };
-        let (client, peer) = (format!("{scheme}://127.0.0.1:{client}"), format!("http://127.0.0.1:{peer}"));
-        let all = self.members.iter().enumerate().map(|(n, m)| format!("m{n}=http://127.0.0.1:{}", m.peer));
+        let client = format!("{scheme}://{}", self.members[n].authority());
+        let peer = format!("http://{host}:{peer}");
+        let all = self.members.iter().enumerate();
+        let all = all.map(|(n, m)| format!("m{n}=http://{}:{}", m.host, m.peer));
         let mut words = vec![
             format!("--name=m{n}"),
             flag("--data-dir", &self.directory.path().join(n.to_string())),
@@ -149,6 +175,12 @@ impl Etcd {
             ]);
         }
         words
+    }
+}
+
+impl Member {
+    fn authority(&self) -> String {
+        format!("{}:{}", self.host, self.client)
     }
 }
 

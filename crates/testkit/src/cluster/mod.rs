@@ -4,5 +4,6 @@
 
 pub mod consul;
 pub mod etcd;
+pub mod net;
 pub mod process;
 pub mod zookeeper;
