@@ -70,7 +70,8 @@ impl Fault {
             }
             Self::PartAll => {
                 cluster.net().part_all(true);
-                tokio::time::sleep(PARTED).await;
+                let begun = Instant::now();
+                until("parted for long enough", async || begun.elapsed() >= PARTED).await;
                 cluster.net().part_all(false);
             }
             Self::RestartAll => cluster.restart_all(),
@@ -162,7 +163,10 @@ async fn nobody_sees_the_cluster_s_faults() {
         let took = until("everything held is there", async || expected.is_subset(&keys(&cluster))).await;
         println!("{fault:?}: writes again after {wrote:?} and {read:?}, everything there {took:?} later");
         if fault == Fault::StopOurs {
-            tokio::time::sleep(DEAF.saturating_sub(begun.elapsed())).await;
+            // `until` gives up about now: it is for what comes sooner.
+            while begun.elapsed() < DEAF {
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
         }
         undo(&mut cluster);
         until("no ghost", async || keys(&cluster) == expected).await;
