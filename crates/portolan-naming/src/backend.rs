@@ -45,7 +45,7 @@ pub fn build(uri: &str, board: &StatusBoard) -> Result<(Arc<dyn Registry>, Drive
             Ok((registry, Driver(Box::new(|shutdown| Box::pin(driver.run(shutdown))))))
         }
         #[cfg(feature = "zookeeper")]
-        "zookeeper" => {
+        scheme if crate::zookeeper::SCHEMES.contains(&scheme) => {
             let config = crate::zookeeper::Config::from_uri(uri)?;
             let (registry, driver) = crate::zookeeper::build(config, board);
             Ok((registry, Driver(Box::new(|shutdown| Box::pin(driver.run(shutdown))))))
@@ -70,6 +70,8 @@ const KNOWN: &[&str] = &[
     "etcd-tls",
     #[cfg(feature = "zookeeper")]
     "zookeeper",
+    #[cfg(feature = "zookeeper")]
+    "zookeeper-tls",
 ];
 
 fn unknown(scheme: String) -> OpenError {

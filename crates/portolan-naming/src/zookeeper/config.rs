@@ -1,5 +1,6 @@
 //! What a URI means to ZooKeeper.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use super::acl::Access;
@@ -8,7 +9,8 @@ use crate::uri::{Credentials, RegistryUri, UriError};
 
 /// Where ZooKeeper is, and how instances are kept there.
 ///
-/// `zookeeper://[user:password@]host[:2181][,host…][/base/path][?option=value&…]`. Options:
+/// `zookeeper://[user:password@]host[:2181][,host…][/base/path][?option=value&…]`; `zookeeper-tls://`
+/// for TLS to the servers' secure ports. Options:
 ///
 /// | option | means | unless said |
 /// |---|---|---|
@@ -18,6 +20,8 @@ use crate::uri::{Credentials, RegistryUri, UriError};
 /// | `reread_grace` | how long instances are kept that a reading after an outage did not find | `30s` |
 /// | `timeout` | how long a write, or a read before anything is known, may take | `5s` |
 /// | `auth` | `digest:user:password`; the same as `user:password@` | nobody |
+/// | `ca` | file of PEM certificates, one of which has signed the servers' (`zookeeper-tls` only, needed there) | |
+/// | `cert`, `key` | files of our own certificate and its key, for servers that ask (`zookeeper-tls` only, both) | |
 /// | `acl` | who may do what with created nodes: `open`, `read` (all read, we write), `private`, or `scheme:id:cdrwa`, several separated by commas | `open`, with credentials `read` |
 ///
 /// Without a path, services are right below the root, as gliderlabs/registrator keeps them.
@@ -28,6 +32,7 @@ pub struct Config {
     pub(super) layout: Layout,
     pub(super) credentials: Option<Credentials>,
     pub(super) access: Access,
+    pub(super) tls: Option<Tls>,
     pub(super) session_timeout: Duration,
     pub(super) grace: Duration,
     pub(super) reread_grace: Duration,
@@ -36,12 +41,22 @@ pub struct Config {
     pub(super) shown: String,
 }
 
+/// Files, read anew for each connection.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Tls {
+    pub(super) ca: PathBuf,
+    /// Our certificate and its key.
+    pub(super) identity: Option<(PathBuf, PathBuf)>,
+}
+
 const PORT: u16 = 2181;
 const KNOWN: &[&str] = &["layout", "session_timeout", "grace", "reread_grace", "timeout", "auth", "acl"];
+const KNOWN_TLS: &[&str] =
+    &["layout", "session_timeout", "grace", "reread_grace", "timeout", "auth", "acl", "ca", "cert", "key"];
 
-/// The client doubles its wait after each round of its list of servers, up to many seconds; a list that names every
-/// server several times keeps the waits short for as long as a session can be saved.
-const ROUND: usize = 12;
+/// Schemes of URIs that are ours; the second means TLS.
+pub(crate) const SCHEMES: [&str; 2] = ["zookeeper", TLS];
+const TLS: &str = "zookeeper-tls";
 
 impl Config {
     /// Understands `uri`.
@@ -81,7 +96,8 @@ impl Config {
                 "it needs credentials: auth=digest:user:password",
             ));
         }
-        uri.no_more_options(KNOWN)?;
+        let tls = if uri.scheme == TLS { Some(tls(&mut uri)?) } else { None };
+        uri.no_more_options(if tls.is_some() { KNOWN_TLS } else { KNOWN })?;
         let base = uri.path.split('/').filter(|part| !part.is_empty()).collect::<Vec<_>>();
         let bad = |part: &&&str| matches!(**part, "." | "..") || part.chars().any(char::is_control);
         if let Some(part) = base.iter().find(bad) {
@@ -96,18 +112,13 @@ impl Config {
             layout,
             credentials,
             access,
+            tls,
             session_timeout,
             grace,
             reread_grace,
             timeout,
             shown,
         })
-    }
-
-    /// What the client is told to connect to.
-    pub(super) fn connect_string(&self) -> String {
-        let count = self.servers.split(',').count();
-        vec![self.servers.as_str(); ROUND.div_ceil(count)].join(",")
     }
 
     /// When a connection that says nothing counts as lost: early enough for two more before the session ends.
@@ -131,6 +142,18 @@ fn digest(text: &str) -> Result<Credentials, UriError> {
         return Err(bad());
     }
     Ok(Credentials { user: user.to_owned(), password: password.to_owned() })
+}
+
+fn tls(uri: &mut RegistryUri) -> Result<Tls, UriError> {
+    let missing = || nonsense("ca", String::new(), "zookeeper-tls needs the certificates to trust");
+    let ca = uri.take("ca").ok_or_else(missing)?.into();
+    let identity = match (uri.take("cert"), uri.take("key")) {
+        (Some(cert), Some(key)) => Some((cert.into(), key.into())),
+        (None, None) => None,
+        (Some(cert), None) => return Err(nonsense("cert", cert, "it needs a key beside it")),
+        (None, Some(key)) => return Err(nonsense("key", key, "it needs a cert beside it")),
+    };
+    Ok(Tls { ca, identity })
 }
 
 fn duration(
@@ -172,7 +195,8 @@ mod tests {
                 let user = c.credentials.as_ref().map(|c| format!("{}/{} ", c.user, c.password));
                 let Layout { base, format } = &c.layout;
                 let times = [c.session_timeout, c.grace, c.reread_grace, c.timeout];
-                format!("{} {base} {format:?} {}{} {times:?}", c.servers, user.unwrap_or_default(), c.access)
+                let (user, tls) = (user.unwrap_or_default(), if c.tls.is_some() { " tls" } else { "" });
+                format!("{} {base} {format:?} {user}{} {times:?}{tls}", c.servers, c.access)
             });
             assert_eq!(got.unwrap_or_else(|e| e.to_string()), expect, "{text}");
         }
@@ -197,6 +221,12 @@ mod tests {
         check("zookeeper://a?auth=u:p", r#"option auth="…": write digest:user:password"#);
         check("zookeeper://a?acl=none", r#"option acl="none": write open, read, private or scheme:id:cdrwa"#);
         check("zookeeper://a/x/../y", r#"option path="..": ZooKeeper allows no such node"#);
+        check(
+            "zookeeper-tls://a?ca=/ca.pem&cert=/c&key=/k",
+            "a:2181  Registrator open [10s, 3s, 30s, 5s] tls",
+        );
+        check("zookeeper-tls://a", r#"option ca="": zookeeper-tls needs the certificates to trust"#);
+        check("zookeeper-tls://a?ca=/c&cert=/c", r#"option cert="/c": it needs a key beside it"#);
         check("zookeeper://a?layout=x", r#"option layout="x": it is registrator or curator"#);
         check(
             "zookeeper://a?session_timeout=1",
@@ -217,11 +247,5 @@ mod tests {
     fn secrets_are_not_shown() {
         let config = Config::from_uri("zookeeper://me:secret@a/x".parse().unwrap()).unwrap();
         assert_eq!(format!("{config:?}"), "Config(zookeeper://a/x)");
-    }
-
-    #[test]
-    fn a_round_of_servers_is_long() {
-        let config = Config::from_uri("zookeeper://a,b,c/x".parse().unwrap()).unwrap();
-        assert_eq!(config.connect_string().split(',').count(), ROUND);
     }
 }

@@ -7,9 +7,11 @@ use std::time::{Duration, SystemTime};
 use portolan_model::{Change, InstanceId, Phase, Registration, RegistryError, Revision};
 use runtime::{Backoff, Reporter, Shutdown, State, StatusBoard};
 use tokio::sync::mpsc;
-use zookeeper_client::{Acl, Client, Error, SessionInfo};
+use tokio::time::Instant;
+use zookeeper_client::{Acl, SessionInfo, SessionState};
 
 use super::config::Config;
+use super::connection::{Connection, Refusal};
 use super::jobs::{Job, Jobs};
 use super::plan::{Known, Plan, Wish};
 use super::session::{End, Session};
@@ -18,6 +20,9 @@ use crate::mirror::Mirror;
 
 /// Sessions of ours that are remembered: their nodes are ours to replace. Servers forget them sooner.
 const FORMER_LIMIT: usize = 64;
+
+/// A connection that was well for so long is no failure to come back from more slowly.
+const LASTING: Duration = Duration::from_secs(1);
 
 /// Drives a registry in ZooKeeper: connects, watches, writes, and keeps registered what was registered through the handle
 /// that was built with it.
@@ -71,37 +76,54 @@ impl Driver {
     /// Runs until shutdown. What is held is removed then; what cannot be, because ZooKeeper is away, goes with its session.
     pub async fn run(mut self, shutdown: Shutdown) {
         let work = &mut self.0;
-        let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(1));
+        let mut backoff = Backoff::new(Duration::from_millis(20), Duration::from_secs(1));
         let mut resumed: Option<SessionInfo> = None;
         while !shutdown.is_triggered() {
-            let connected = tokio::select! {
+            let opened = tokio::select! {
                 () = shutdown.triggered() => break,
-                connected = work.connect(resumed.as_ref()) => connected,
+                opened = Connection::open(&work.config, resumed.as_ref()) => opened,
             };
-            let lost = match connected {
-                Ok(client) => {
-                    let session = client.session().clone();
-                    tracing::info!(session = %session.id(), "zookeeper: session begins");
-                    match Session::new(work, client).run(&shutdown).await {
-                        End::Shutdown => break,
+            let why = match opened {
+                Ok(connection) => {
+                    let session = connection.client.session().clone();
+                    tracing::info!(session = %session.id(), again = resumed.is_some(), "zookeeper: connected");
+                    let begun = Instant::now();
+                    let end = Session::new(work, connection.client.clone()).run(&shutdown).await;
+                    resumed = Some(session);
+                    match end {
+                        End::Shutdown => {
+                            work.held.clear();
+                            connection.close().await;
+                            break;
+                        }
                         End::Lost(state) => {
-                            work.remember(&session);
-                            resumed = Some(session);
-                            backoff.reset();
-                            format!("the session has ended: {state}")
+                            if begun.elapsed() >= LASTING {
+                                backoff.reset();
+                            }
+                            lost(state)
                         }
                     }
                 }
-                Err(Error::SessionExpired) if resumed.take().is_some() => continue,
-                Err(error) => error.to_string(),
+                Err(refusal) => {
+                    let expired = resumed.take_if(|_| matches!(refusal, Refusal::Expired));
+                    if let Some(session) = expired {
+                        work.remember(&session);
+                        work.away(&refusal.to_string());
+                        // What is held is missed by now: no time to lose.
+                        continue;
+                    }
+                    format!("no connection: {refusal}")
+                }
             };
             work.jobs.restart();
-            work.away(&lost);
-            // Whoever does not resume a session at once loses nothing by waiting a little.
+            work.away(&why);
             tokio::select! {
                 () = shutdown.triggered() => break,
                 () = tokio::time::sleep(backoff.next(fastrand::u64(..))) => {}
             }
+        }
+        if !work.held.is_empty() {
+            tracing::warn!("zookeeper: instances stay until their session ends");
         }
         work.mirror.end();
         work.reporter.say(State::Stopped, "");
@@ -109,21 +131,6 @@ impl Driver {
 }
 
 impl Work {
-    async fn connect(&self, resumed: Option<&SessionInfo>) -> Result<Client, Error> {
-        let mut connector = Client::connector()
-            .with_session_timeout(self.config.session_timeout)
-            .with_connection_timeout(self.config.connection_timeout())
-            .with_fail_eagerly();
-        if let Some(credentials) = &self.config.credentials {
-            let text = format!("{}:{}", credentials.user, credentials.password);
-            connector = connector.with_auth("digest", text.as_bytes());
-        }
-        if let Some(session) = resumed {
-            connector = connector.with_session(session.clone());
-        }
-        connector.connect(&self.config.connect_string()).await
-    }
-
     fn remember(&mut self, session: &SessionInfo) {
         if self.former.len() >= FORMER_LIMIT {
             self.former.pop_first();
@@ -246,6 +253,16 @@ impl Work {
         if !self.held.contains_key(id) {
             self.jobs.push(Job::new(Wish::Discard(id.clone()), None));
         }
+    }
+}
+
+fn lost(state: SessionState) -> String {
+    match state {
+        SessionState::Disconnected | SessionState::SyncConnected | SessionState::ConnectedReadOnly => {
+            "the connection is lost".to_owned()
+        }
+        SessionState::AuthFailed => "the credentials are refused".to_owned(),
+        SessionState::Expired | SessionState::Closed => "the session has ended".to_owned(),
     }
 }
 

@@ -1,6 +1,6 @@
 //! A registry in ZooKeeper.
 //!
-//! Instances are ephemeral nodes ([`Config`] says where and in which layout). One [`Driver`] owns the session: it watches
+//! Instances are ephemeral nodes ([`Config`] says where and in which layout). One [`Driver`] owns the connection: it watches
 //! everything below the base path, keeps a mirror of it, and does the writes. What was registered through the handle is
 //! held: after a lost session it is registered again, once; on shutdown it is removed.
 //!
@@ -12,10 +12,11 @@
 //! | ZooKeeper is back | the difference; what is missing now goes after `reread_grace`, unless it is registered again |
 //!
 //! Revisions are transaction ids of ZooKeeper, moved forward where two changes would have the same. Where to start:
-//! `session.rs` (the loop), `table.rs` (what nodes mean), `plan.rs` (what to write).
+//! `driver.rs` (from one connection to the next), `session.rs` (the loop), `table.rs` (what nodes mean), `plan.rs` (what to write).
 
 mod acl;
 mod config;
+mod connection;
 mod driver;
 mod jobs;
 mod layout;
@@ -36,6 +37,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, timeout, timeout_at};
 
 pub use config::Config;
+pub(crate) use config::SCHEMES;
 pub use driver::Driver;
 
 use crate::mirror::Mirror;

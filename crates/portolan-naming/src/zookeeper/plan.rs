@@ -138,9 +138,10 @@ impl Known<'_> {
         let candidates = self.layout.candidates(registration);
         let here =
             self.table.claims(id).find(|(path, _)| candidates.iter().any(|candidate| candidate == path));
-        let Some(path) = here
-            .map(|(path, _)| path.to_owned())
-            .or_else(|| candidates.into_iter().find(|path| self.table.is_free(path)))
+        let usable =
+            |path: &String| self.table.is_free(path) || self.left_by_another(path, registration).is_some();
+        let Some(path) =
+            here.map(|(path, _)| path.to_owned()).or_else(|| candidates.into_iter().find(usable))
         else {
             let endpoint = &registration.endpoint;
             let taken =
@@ -168,9 +169,21 @@ impl Known<'_> {
                 deed.delete.push((path.clone(), node.version));
                 deed.put = Some(Put::Create(path, body));
             }
-            None => deed.put = Some(Put::Create(path, body)),
+            None => {
+                let another = self.left_by_another(&path, registration);
+                deed.delete.extend(another.map(|node| (path.clone(), node.version)));
+                deed.put = Some(Put::Create(path, body));
+            }
         }
         Plan::Write(deed)
+    }
+
+    /// The node at `path` if a program of another kind says the same instance there, like the registrator that we replace:
+    /// its session may go on for a while. What was put there to stay is not touched.
+    fn left_by_another(&self, path: &str, registration: &Registration) -> Option<&Node> {
+        let node = self.table.node(path).filter(|node| node.session != 0)?;
+        let said = node.said.as_ref().filter(|said| !said.ours)?;
+        (said.registration.protocol == registration.protocol).then_some(node)
     }
 
     fn drain(&self, known: &Instance) -> Plan {
@@ -242,16 +255,24 @@ mod tests {
         registration
     }
 
-    /// `a` in our session at port 80, `b` in a former one of ours, `c` in another's, `d` at `a`'s endpoint.
+    /// `a` in our session at port 80, `b` in a former one of ours, `c` in another's, `d` at `a`'s endpoint; others wrote
+    /// one that ends with their session, and one that stays.
     fn table() -> Table {
         let mut table = Table::new(Duration::ZERO, Duration::ZERO);
         table.session = OURS;
-        let rows = [("a", "80", OURS), ("b", "81", FORMER), ("c", "82", OTHER), ("d", "080", OTHER)];
+        let rows = [
+            ("a", "80", OURS),
+            ("b", "81", FORMER),
+            ("c", "82", OTHER),
+            ("d", "080", OTHER),
+            ("web/127.0.0.1:83", "83", OTHER),
+            ("web/127.0.0.1:84", "84", 0),
+        ];
         let sightings = rows.iter().map(|(id, port, session)| {
             let said = Said {
                 registration: registration(id, port.parse().unwrap()),
                 phase: Phase::Adult,
-                ours: true,
+                ours: !id.contains('/'),
             };
             let node = Node { said: Some(said), version: 4, session: *session, created: 1, modified: 1 };
             Sighting { path: format!("/web/127.0.0.1:{port}"), found: Found::Here(node) }
@@ -292,6 +313,8 @@ mod tests {
         check(&register("e", 90), "create /web/127.0.0.1:90");
         check(&register("e", 80), "create /web/127.0.0.1:0080");
         check(&register("d", 80), "delete /web/127.0.0.1:080@4 create /web/127.0.0.1:080");
+        check(&register("e", 83), "delete /web/127.0.0.1:83@4 create /web/127.0.0.1:83");
+        check(&register("e", 84), "create /web/127.0.0.1:084");
         check(&register("c", 82), "delete /web/127.0.0.1:82@4 create /web/127.0.0.1:82");
         let mut heavier = registration("a", 80);
         heavier.weight = portolan_model::Weight(9);

@@ -1,4 +1,5 @@
-//! One session with ZooKeeper: the loop that watches, reads and writes. It ends with the session, or on shutdown.
+//! One connection to ZooKeeper: the loop that watches, reads and writes. It ends with the connection, or on shutdown; a
+//! session may have several, one after the other.
 //!
 //! Everything known comes from reading: events only say where to look, and a write is answered when a look has shown it.
 //! One look is under way at a time, so that none is overtaken by another.
@@ -36,10 +37,10 @@ const FAREWELL: Duration = Duration::from_secs(2);
 /// How often a write is planned anew because somebody else wrote at the same time.
 const CONFLICTS_LIMIT: u32 = 20;
 
-/// Why a session's loop ended.
+/// Why the loop ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum End {
-    /// The session has expired, was closed or refused.
+    /// The connection is lost, or the session has ended as well.
     Lost(SessionState),
     /// We are told to stop.
     Shutdown,
@@ -50,16 +51,14 @@ pub(super) struct Session<'a> {
     work: &'a mut Work,
     client: Client,
     watcher: Option<PersistentWatcher>,
-    /// Whether the server knows of our watch. The client forgets to say so when it connects again, so we do.
-    watched: bool,
-    /// Since when the connection is well; `None` while it is not.
-    since: Option<Instant>,
+    /// Since when there is the connection.
+    since: Instant,
     /// Paths to look at, with whether the last event told of a removal on purpose.
     dirty: BTreeMap<String, bool>,
     reading: Option<(Looks, Awaited)>,
     /// When to read everything, because the last reading failed or there was none.
     reread: Option<Instant>,
-    /// Whether everything was read since the connection was last in doubt: plans are made from no less.
+    /// Whether everything was read since something was last in doubt: plans are made from no less.
     fresh: bool,
     backoff: Backoff,
     writing: FuturesUnordered<Written>,
@@ -73,22 +72,22 @@ type Looks = Pin<Box<dyn Future<Output = Result<Look, Error>> + Send>>;
 type Written = Pin<Box<dyn Future<Output = (InstanceId, Deed, Result<(), Error>)> + Send>>;
 
 enum Look {
-    All(Reading, Option<PersistentWatcher>),
+    All(Reading),
     Some(Vec<Sighting>),
 }
 
 impl<'a> Session<'a> {
     pub(super) fn new(work: &'a mut Work, client: Client) -> Self {
         work.table.session = client.session_id().0;
+        let now = Instant::now();
         Self {
             work,
             client,
             watcher: None,
-            watched: false,
-            since: None,
+            since: now,
             dirty: BTreeMap::new(),
             reading: None,
-            reread: None,
+            reread: Some(now),
             fresh: false,
             backoff: Backoff::new(Duration::from_millis(100), Duration::from_secs(2)),
             writing: FuturesUnordered::new(),
@@ -96,16 +95,22 @@ impl<'a> Session<'a> {
         }
     }
 
-    /// Runs until the session ends.
+    /// Runs until the connection ends.
     pub(super) async fn run(mut self, shutdown: &Shutdown) -> End {
+        let end = self.serve(shutdown).await;
+        // A transaction under way may have been carried out or not; the next reading will tell.
+        self.work.lived = self.lived();
+        end
+    }
+
+    async fn serve(&mut self, shutdown: &Shutdown) -> End {
         tokio::select! {
             () = shutdown.triggered() => return End::Shutdown,
             watching = self.watch() => if let Err(state) = watching { return End::Lost(state) },
         }
-        self.connected();
         loop {
             self.look();
-            let expiry = self.work.table.next_expiry().filter(|_| self.since.is_some());
+            let expiry = self.work.table.next_expiry();
             let wake = expiry.map(|at| Instant::now() + at.saturating_sub(self.lived()));
             let wake = [wake, self.reread.filter(|_| self.reading.is_none())].into_iter().flatten().min();
             tokio::select! {
@@ -140,10 +145,11 @@ impl<'a> Session<'a> {
             match self.client.watch(&root, AddWatchMode::PersistentRecursive).await {
                 Ok(watcher) => {
                     self.watcher = Some(watcher);
-                    self.watched = true;
                     return Ok(());
                 }
-                Err(_) if self.client.state().is_terminated() => return Err(self.client.state()),
+                Err(_) if self.client.state() != SessionState::SyncConnected => {
+                    return Err(self.client.state());
+                }
                 Err(error) => {
                     tracing::debug!(%error, "zookeeper: watching failed");
                     tokio::time::sleep(self.backoff.next(fastrand::u64(..))).await;
@@ -155,14 +161,8 @@ impl<'a> Session<'a> {
     fn event(&mut self, event: WatchedEvent) -> Option<End> {
         let previous = self.previous.take();
         match event.event_type {
-            EventType::Session => match event.session_state {
-                SessionState::SyncConnected => self.connected(),
-                SessionState::Disconnected | SessionState::ConnectedReadOnly => self.disconnected(),
-                state @ (SessionState::AuthFailed | SessionState::Expired | SessionState::Closed) => {
-                    self.disconnected();
-                    return Some(End::Lost(state));
-                }
-            },
+            EventType::Session if event.session_state == SessionState::SyncConnected => {}
+            EventType::Session => return Some(End::Lost(event.session_state)),
             kind if self.work.config.layout.is_instance(&event.path) => {
                 let farewell =
                     kind == EventType::NodeDeleted && previous.as_deref() == Some(event.path.as_str());
@@ -176,30 +176,9 @@ impl<'a> Session<'a> {
         None
     }
 
-    fn connected(&mut self) {
-        if self.since.is_none() {
-            self.since = Some(Instant::now());
-            self.reread = self.since;
-        }
-    }
-
-    fn disconnected(&mut self) {
-        self.work.lived = self.lived();
-        self.since = None;
-        self.reading = None;
-        self.reread = None;
-        self.fresh = false;
-        self.watched = false;
-        self.dirty.clear();
-        // A transaction under way has failed, or fails when it is looked at; whether it was carried out is read later.
-        self.writing.clear();
-        self.work.jobs.restart();
-        self.work.away("the connection is lost");
-    }
-
     /// Starts the next look, if none is under way.
     fn look(&mut self) {
-        if self.reading.is_some() || self.since.is_none() {
+        if self.reading.is_some() {
             return;
         }
         let (client, layout) = (self.client.clone(), self.work.config.layout.clone());
@@ -208,14 +187,7 @@ impl<'a> Session<'a> {
                 return;
             }
             self.reread = None;
-            let watched = self.watched;
-            let looks = Box::pin(async move {
-                let watcher = match watched {
-                    true => None,
-                    false => Some(client.watch(layout.root(), AddWatchMode::PersistentRecursive).await?),
-                };
-                Ok(Look::All(wire::read_all(client.clone(), layout).await?, watcher))
-            });
+            let looks = Box::pin(async move { wire::read_all(client, layout).await.map(Look::All) });
             self.reading = Some((looks, std::mem::take(&mut self.dirty)));
         } else if !self.dirty.is_empty() {
             let awaited = std::mem::take(&mut self.dirty);
@@ -230,11 +202,9 @@ impl<'a> Session<'a> {
         self.reading = None;
         let now = self.lived();
         match look {
-            Ok(Look::All(reading, watcher)) => {
+            Ok(Look::All(reading)) => {
                 self.backoff.reset();
                 self.fresh = true;
-                self.watched = true;
-                self.watcher = watcher.or(self.watcher.take());
                 if reading.cut {
                     tracing::error!(limit = wire::NODES_LIMIT, "zookeeper: more nodes than are read");
                 }
@@ -394,7 +364,7 @@ impl<'a> Session<'a> {
     /// Reads everything again before anything else is written.
     fn doubt(&mut self) {
         self.fresh = false;
-        if self.since.is_some() && self.reread.is_none() {
+        if self.reread.is_none() {
             self.reread = Some(Instant::now() + self.backoff.next(fastrand::u64(..)));
         }
     }
@@ -417,14 +387,14 @@ impl<'a> Session<'a> {
             }
             std::future::ready(())
         });
-        if self.since.is_none() || tokio::time::timeout(FAREWELL, all).await.is_err() {
+        if tokio::time::timeout(FAREWELL, all).await.is_err() {
             tracing::warn!("zookeeper: instances stay until their session ends");
         }
     }
 
-    /// How long connections have been well. Instances are not given up while ZooKeeper is away.
+    /// How long there were connections. Instances are not given up while ZooKeeper is away.
     fn lived(&self) -> Duration {
-        self.work.lived + self.since.map_or(Duration::ZERO, |since| since.elapsed())
+        self.work.lived + self.since.elapsed()
     }
 }
 

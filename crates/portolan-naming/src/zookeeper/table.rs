@@ -153,7 +153,8 @@ impl Table {
             }
         }
         let mut touched: Vec<_> = touched.into_iter().collect();
-        touched.sort_by_key(|(_, (at, _))| *at);
+        // One transaction may put an instance in another's place: what comes is shown first, so that no list is empty between.
+        touched.sort_by_key(|(id, (at, _))| (*at, !self.claims.contains_key(id)));
         touched.into_iter().flat_map(|(id, (at, on_purpose))| self.show(&id, at, on_purpose, now)).collect()
     }
 
@@ -197,6 +198,11 @@ impl Table {
     pub(super) fn claims(&self, id: &InstanceId) -> impl Iterator<Item = (&str, &Node)> {
         let paths = self.claims.get(id).into_iter().flatten();
         paths.filter_map(|path| Some((path.as_str(), self.nodes.get(path)?)))
+    }
+
+    /// What is known to be at `path`.
+    pub(super) fn node(&self, path: &str) -> Option<&Node> {
+        self.nodes.get(path)
     }
 
     /// Whether nothing is known to be at `path`.
@@ -409,6 +415,14 @@ mod tests {
         assert!(!table.is_alone("/w/1") && !table.is_free("/w/1") && table.is_free("/w/3"));
         assert_eq!(told(&table.fold(vec![gone("/w/2", 7, true)], |_| Intent::None, S(0))), "");
         assert!(table.is_alone("/w/1"));
+    }
+
+    #[test]
+    fn what_replaces_an_instance_is_shown_before_it_goes() {
+        let mut table = table();
+        table.fold(vec![here("/w/1", node("w", "a", 7, 5))], |_| Intent::None, S(0));
+        let changes = table.fold(vec![here("/w/1", node("w", "b", OURS, 6))], |_| Intent::None, S(0));
+        assert_eq!(told(&changes), "+6:b -7:a");
     }
 
     fn id(text: &str) -> InstanceId {

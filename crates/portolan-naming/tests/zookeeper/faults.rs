@@ -153,10 +153,9 @@ async fn the_ensemble_restarts() {
     scene.ensemble.restart_all();
     scene.mended("the ensemble is restarted", Instant::now()).await;
 
-    // For longer than a client waits before it gives its session up.
     scene.ensemble.kill_all();
     for opened in &scene.registrants {
-        opened.until_report("the session has ended").await;
+        opened.until_report("no connection").await;
         assert_eq!(opened.registry.list().await.unwrap().services.len(), usize::from(SERVICES) + 1);
     }
     scene.ensemble.launch_all();

@@ -4,6 +4,7 @@
 
 mod faults;
 mod neighbours;
+mod secured;
 mod support;
 
 use std::sync::Arc;

@@ -3,7 +3,7 @@
 use std::fs;
 use std::io::{Read, Write};
 use std::net::TcpStream;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
@@ -13,17 +13,21 @@ use super::process::{Process, free_ports};
 /// How long servers may take to agree on a leader.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// What Debian's package needs to run.
-const CLASSPATH: &str = "/usr/share/java/zookeeper.jar";
+/// What Debian's package needs to run, beside what it names itself: for TLS, and to tell what is wrong.
+const CLASSPATH: &str = "/usr/share/java/zookeeper.jar:/usr/share/java/netty-codec.jar:\
+    /usr/share/java/netty-resolver.jar:/usr/share/java/netty-transport-native-unix-common.jar:\
+    /usr/share/java/slf4j-simple.jar";
 
 /// An ensemble of ZooKeeper servers, in a directory of its own. Ended on drop.
 pub struct ZooKeeper {
     directory: tempfile::TempDir,
     servers: Vec<Server>,
+    extra: String,
 }
 
 struct Server {
     client: u16,
+    secure: u16,
     peer: u16,
     election: u16,
     process: Option<Process>,
@@ -32,13 +36,22 @@ struct Server {
 impl ZooKeeper {
     /// Starts `size` servers and waits until all of them serve.
     pub fn start(size: usize) -> Self {
+        Self::start_with(size, |_| String::new())
+    }
+
+    /// The same with lines of settings of the caller's own, made for the directory that the ensemble has. In them,
+    /// `{secure}` is the port of a server that [`ZooKeeper::secure_authorities`] tells.
+    pub fn start_with(size: usize, extra: impl FnOnce(&Path) -> String) -> Self {
         // In memory where that can be had: tests are not about how fast a disk syncs.
-        let memory = std::path::Path::new("/dev/shm");
+        let memory = Path::new("/dev/shm");
         let directory = if memory.is_dir() { tempfile::tempdir_in(memory) } else { tempfile::tempdir() };
-        let ports = free_ports(3 * size);
-        let server = |p: &[u16]| Server { client: p[0], peer: p[1], election: p[2], process: None };
-        let servers = ports.chunks(3).map(server).collect();
-        let mut cluster = Self { directory: directory.expect("a directory"), servers };
+        let directory = directory.expect("a directory");
+        let ports = free_ports(4 * size);
+        let server =
+            |p: &[u16]| Server { client: p[0], secure: p[1], peer: p[2], election: p[3], process: None };
+        let servers = ports.chunks(4).map(server).collect();
+        let extra = extra(directory.path());
+        let mut cluster = Self { directory, servers, extra };
         (0..size).for_each(|n| cluster.launch(n));
         cluster.serving();
         cluster
@@ -47,6 +60,12 @@ impl ZooKeeper {
     /// `host:port,…` of all servers, for a URI.
     pub fn authorities(&self) -> String {
         let all = self.servers.iter().map(|server| format!("127.0.0.1:{}", server.client));
+        all.collect::<Vec<_>>().join(",")
+    }
+
+    /// `host:port,…` of all servers, for those who speak TLS.
+    pub fn secure_authorities(&self) -> String {
+        let all = self.servers.iter().map(|server| format!("127.0.0.1:{}", server.secure));
         all.collect::<Vec<_>>().join(",")
     }
 
@@ -76,6 +95,7 @@ impl ZooKeeper {
         // A small and quickly started machine; three of them share two cores with what they serve.
         command.args(["-Xmx128m", "-Xshare:auto", "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC"]);
         command.args(["-Dzookeeper.admin.enableServer=false", "-Dzookeeper.extendedTypesEnabled=true"]);
+        command.arg("-Dorg.slf4j.simpleLogger.defaultLogLevel=warn");
         command.args(["-cp", CLASSPATH, "org.apache.zookeeper.server.quorum.QuorumPeerMain"]).arg(settings);
         self.servers[n].process =
             Some(Process::start(command, &self.directory.path().join(format!("{n}.log"))));
@@ -184,6 +204,7 @@ impl ZooKeeper {
             let all = self.servers.iter().enumerate();
             lines.extend(all.map(|(n, s)| format!("server.{}=127.0.0.1:{}:{}", n + 1, s.peer, s.election)));
         }
+        lines.push(self.extra.replace("{secure}", &self.servers[n].secure.to_string()));
         lines.join("\n") + "\n"
     }
 }

@@ -85,5 +85,7 @@ pub(super) fn read(place: &Place<'_>, body: &[u8]) -> Option<Said> {
         return Some(extras.with(plain));
     }
     let health = if found.enabled == Some(false) { Health::Maintenance } else { Health::Passing };
-    plain.alone(InstanceId::new(names::decoded(place.name)).ok()?, health)
+    // Others' ids need only differ within a service, and ours within the whole registry.
+    let id = format!("{}/{}", place.service, names::decoded(place.name));
+    plain.alone(InstanceId::new(id).ok()?, health)
 }

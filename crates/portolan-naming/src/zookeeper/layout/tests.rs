@@ -93,12 +93,12 @@ fn what_others_wrote_is_read() {
     curator(
         "/services/web/8f1e",
         r#"{"name":"web","id":"8f1e","address":"10.0.0.9","port":80,"sslPort":null,"payload":null,"registrationTimeUTC":1,"serviceType":"DYNAMIC","uriSpec":null}"#,
-        "8f1e web 10.0.0.9:80 passing Tcp {} {} unknown",
+        "web/8f1e web 10.0.0.9:80 passing Tcp {} {} unknown",
     );
     curator(
         "/services/web/8f1e",
         r#"{"name":"web","id":"8f1e","address":"h","sslPort":443,"payload":{"@class":"x.Y","z":1},"enabled":false}"#,
-        "8f1e web h:443 maintenance Tcp {} {} unknown",
+        "web/8f1e web h:443 maintenance Tcp {} {} unknown",
     );
     curator("/services/web/8f1e", "", "none");
 }

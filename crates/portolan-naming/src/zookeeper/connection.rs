@@ -1,0 +1,124 @@
+//! A connection to ZooKeeper, with the client's own task in a runtime that ends with it.
+//!
+//! The client comes back by itself when a connection is lost, but not in a way to rely on: its pauses grow to many
+//! seconds, and when its time is up on a machine without any network it tries again and again within one turn of its
+//! task, for ever. So a connection that is lost is ended here, task and all, and the driver makes the next one, in the
+//! same session if there still is one.
+
+use std::fs;
+use std::io;
+use std::path::Path;
+use std::time::Duration;
+
+use tokio::runtime::{Builder, Runtime};
+use zookeeper_client::{Client, Connector, Error, SessionInfo, TlsOptions};
+
+use super::config::{Config, Tls};
+
+/// How long a server may take to hear that a session ends.
+const CLOSING: Duration = Duration::from_secs(1);
+
+/// See the module's head.
+pub(super) struct Connection {
+    // First, so that the task is gone before it can see that the client is: it would end the session then.
+    home: Home,
+    pub(super) client: Client,
+}
+
+/// Why there is no connection.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Refusal {
+    /// The session to resume is no more.
+    #[error("the session has ended")]
+    Expired,
+    /// A server refused, or none answered.
+    #[error("{0}")]
+    Client(Error),
+    /// A file of the settings cannot be used.
+    #[error("{0}")]
+    File(String),
+    /// This machine lacks what a connection needs.
+    #[error("{0}")]
+    Machine(String),
+}
+
+impl Connection {
+    /// Connects to one of the servers, in the session `resumed` if there is one, else in a new one.
+    pub(super) async fn open(config: &Config, resumed: Option<&SessionInfo>) -> Result<Self, Refusal> {
+        let mut connector = Client::connector()
+            .with_session_timeout(config.session_timeout)
+            .with_connection_timeout(config.connection_timeout())
+            .with_fail_eagerly();
+        if let Some(credentials) = &config.credentials {
+            let text = format!("{}:{}", credentials.user, credentials.password);
+            connector = connector.with_auth("digest", text.as_bytes());
+        }
+        if let Some(session) = resumed {
+            connector = connector.with_session(session.clone());
+        }
+        if let Some(tls) = &config.tls {
+            connector = connector.with_tls(options(tls)?);
+        }
+        let home = Home::new().map_err(|error| Refusal::Machine(error.to_string()))?;
+        let client = home.connect(connector, config.servers.clone(), config.tls.is_some()).await?;
+        Ok(Self { home, client })
+    }
+
+    /// Ends the session too. The caller has dropped whatever it has of the client.
+    pub(super) async fn close(self) {
+        let Self { home, client } = self;
+        let mut watcher = client.state_watcher();
+        drop(client);
+        let closed = async { while !watcher.changed().await.is_terminated() {} };
+        if tokio::time::timeout(CLOSING, closed).await.is_err() {
+            tracing::debug!("zookeeper: the session ends by its timeout only");
+        }
+        drop(home);
+    }
+}
+
+/// Where the client's task lives.
+struct Home(Option<Runtime>);
+
+impl Home {
+    fn new() -> io::Result<Self> {
+        // The client brings its own timers and sockets.
+        let runtime = Builder::new_multi_thread().worker_threads(1).thread_name("zookeeper").build()?;
+        Ok(Self(Some(runtime)))
+    }
+
+    async fn connect(&self, connector: Connector, servers: String, tls: bool) -> Result<Client, Refusal> {
+        let Some(runtime) = &self.0 else { return Err(Refusal::Client(Error::ClientClosed)) };
+        let connecting = runtime.spawn(async move {
+            if tls { connector.secure_connect(&servers).await } else { connector.connect(&servers).await }
+        });
+        match connecting.await {
+            Ok(Ok(client)) => Ok(client),
+            Ok(Err(Error::SessionExpired)) => Err(Refusal::Expired),
+            Ok(Err(error)) => Err(Refusal::Client(error)),
+            // The client panics on a host name that no certificate can have.
+            Err(panic) => Err(Refusal::Machine(format!("connecting failed: {panic}"))),
+        }
+    }
+}
+
+impl Drop for Home {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.0.take() {
+            runtime.shutdown_background();
+        }
+    }
+}
+
+/// Read for each connection, so that files may be replaced.
+fn options(tls: &Tls) -> Result<TlsOptions, Refusal> {
+    let wrong = |file: &Path, error: Error| Refusal::File(format!("{}: {error}", file.display()));
+    let options = TlsOptions::new().with_pem_ca(&text(&tls.ca)?).map_err(|error| wrong(&tls.ca, error))?;
+    let Some((certificate, key)) = &tls.identity else { return Ok(options) };
+    let (chain, secret) = (text(certificate)?, text(key)?);
+    options.with_pem_identity(&chain, &secret).map_err(|error| wrong(certificate, error))
+}
+
+fn text(file: &Path) -> Result<String, Refusal> {
+    fs::read_to_string(file).map_err(|error| Refusal::File(format!("{}: {error}", file.display())))
+}
