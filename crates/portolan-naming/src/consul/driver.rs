@@ -4,7 +4,7 @@
 //! no leader. The *home* is the agent that registrations go to; it is left only when it does not answer at all, since
 //! leaving it means to register everything anew.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -134,8 +134,6 @@ struct Loop {
     /// The index of the list, and whose it was.
     listed: Option<(At, u64)>,
     services: BTreeSet<ServiceName>,
-    /// The index at which each service was read in this session.
-    indexes: BTreeMap<ServiceName, u64>,
     /// Services not read yet in this session; `None` before the first list.
     unread: Option<BTreeSet<ServiceName>>,
     led: bool,
@@ -167,7 +165,6 @@ impl Loop {
             backoff: Backoff::new(Duration::from_millis(100), Duration::from_secs(2)),
             listed: None,
             services: BTreeSet::new(),
-            indexes: BTreeMap::new(),
             unread: None,
             led: true,
             trouble: None,
@@ -182,10 +179,8 @@ impl Loop {
             }
             Event::Seen(Seen::Listed { services, index }) => self.listed(services, index),
             Event::Seen(Seen::Read { service, rows, index, in_turn }) => {
-                let newest = self.indexes.entry(service.clone()).or_default();
-                if !in_turn || index >= *newest {
-                    *newest = index;
-                    let changes = self.desk.take(&service, rows, Instant::now());
+                if !in_turn || self.desk.read_at(&service).is_none_or(|newest| index >= newest) {
+                    let changes = self.desk.take(&service, rows, index, Instant::now());
                     self.tell(changes);
                 }
                 self.read(&service);
@@ -262,11 +257,12 @@ impl Loop {
         if before.is_some_and(|(_, before)| index < before) {
             tracing::warn!(index, "the cluster has lost its memory: what is missing is kept for a while");
             self.desk.book.doubt_until(now + DOUBT);
+            self.desk.history_is_over();
         }
         // What is known and not listed is read until it is known to be gone: the list may be older than what was read.
         self.services = listed;
         self.services = self.followed();
-        self.indexes.retain(|service, _| self.services.contains(service));
+        self.desk.follow_only(&self.services);
         if self.unread.is_none() {
             self.unread = Some(self.services.clone());
         }
@@ -313,7 +309,7 @@ impl Loop {
             tracing::info!(server = %session.server(), why, "reading goes on elsewhere or anew");
         }
         self.unread = None;
-        self.indexes.clear();
+        self.desk.read_anew();
         self.led = true;
         let wait = if again {
             Duration::ZERO
@@ -410,16 +406,22 @@ impl Loop {
 
 /// Makes the calls of an act, one after the other.
 async fn acted(servers: Vec<Lines>, config: Arc<Config>, act: Act) -> Told {
-    let mut failed = None;
+    let (mut failed, mut index) = (None, None);
     for (n, (at, call)) in act.calls.iter().enumerate() {
         let answer = match call.ask(&config) {
             Ok(ask) => servers[*at].ask(&ask, CALL_LIMIT).await,
             // The handle has checked it before; so it is said as a server would.
             Err(limit) => Err(Trouble::Refused { status: 400, text: limit.to_string() }),
         };
-        let Err(trouble) = answer else { continue };
-        // An agent that is gone or does not know it is what `Forget` is for.
-        let goes_on = matches!(call, Call::Deregister { .. });
+        let trouble = match answer {
+            Ok(answer) => {
+                index = answer.index;
+                continue;
+            }
+            Err(trouble) => trouble,
+        };
+        // An agent and the catalog are told apart from each other: one that is gone or does not know it stops nothing.
+        let goes_on = matches!(call, Call::Deregister { .. } | Call::Forget { .. });
         if matches!(trouble, Trouble::Refused { status: 404, .. }) && goes_on {
             continue;
         }
@@ -429,7 +431,7 @@ async fn acted(servers: Vec<Lines>, config: Arc<Config>, act: Act) -> Told {
             break;
         }
     }
-    Told::Done(Done { act, failed })
+    Told::Done(Done { act, failed, index })
 }
 
 /// Asks one server after the other who it is, until one answers.

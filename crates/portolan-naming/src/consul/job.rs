@@ -34,6 +34,18 @@ pub(super) struct Begun {
     pub(super) before: Option<Wanted>,
     /// When the instance went, if it has.
     pub(super) gone: Option<Revision>,
+    pub(super) proof: Proof,
+}
+
+/// What makes it certain that a write which seems to be done is done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Proof {
+    /// It was not done when it began, so that it is by what came after.
+    Given,
+    /// It seemed done when it began, by what may be old.
+    Needed,
+    /// It is done if it still seems so once its service is read at this index.
+    At(u64),
 }
 
 impl Job {

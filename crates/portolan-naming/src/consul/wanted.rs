@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use consul_api::ServiceRegistration;
-use portolan_model::{Health, Limit, Phase, Registration};
+use portolan_model::{Health, Limit, Phase, Registration, ServiceName};
 use tokio::time::Instant;
 
 use super::config::{Config, Flavour};
@@ -56,6 +56,8 @@ pub(super) enum Call {
     Deregister { service_id: String },
     /// Remove from the catalog what an agent that cannot be reached registered.
     Forget { node: String, service_id: String },
+    /// Say how far the catalog is with a service.
+    Look { service: ServiceName },
 }
 
 impl Wanted {
@@ -206,6 +208,14 @@ impl Call {
                 let body = serde_json::json!({ "Node": node, "ServiceID": service_id });
                 Ask::put("/v1/catalog/deregister", body.to_string())
             }
+            Self::Look { service } => {
+                let path = format!("/v1/health/service/{}", encoded(service.as_str()));
+                Ask::get(match config.flavour {
+                    // Only the index of the answer is of interest, so that it may be empty otherwise.
+                    Flavour::Consul => format!("{path}?filter={}", encoded("Service.ID == \"\"")),
+                    Flavour::Portolan => path,
+                })
+            }
         })
     }
 }
@@ -278,6 +288,7 @@ mod tests {
             Call::Drain { .. } => "drain".to_owned(),
             Call::Deregister { .. } => "deregister".to_owned(),
             Call::Forget { .. } => "forget".to_owned(),
+            Call::Look { .. } => "look".to_owned(),
         }
     }
 
@@ -387,6 +398,10 @@ mod tests {
         check(
             &Call::Forget { node: "n".into(), service_id: "a".into() },
             "/v1/catalog/deregister {\"Node\":\"n\",\"ServiceID\":\"a\"}",
+        );
+        check(
+            &Call::Look { service: ServiceName::new("a b").unwrap() },
+            "/v1/health/service/a%20b?filter=Service.ID%20%3D%3D%20%22%22 ",
         );
     }
 }

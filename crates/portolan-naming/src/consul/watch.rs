@@ -21,8 +21,10 @@ use super::line::{Answer, Ask, Line, Server, Trouble};
 use super::row::{Row, rows};
 use super::wanted::encoded;
 
-/// How long a query may wait for news.
-const WAIT: Duration = Duration::from_secs(60);
+/// How long a query may wait for news: at least the first, and a share of the second by lot, so that queries which began
+/// together do not end together.
+const WAIT: Duration = Duration::from_secs(45);
+const WAIT_SPREAD: Duration = Duration::from_secs(15);
 /// How long the answer may take then: Consul adds up to a sixteenth.
 const WAIT_LIMIT: Duration = Duration::from_secs(75);
 /// How long an answer may take that waits for nothing.
@@ -142,7 +144,8 @@ impl Context {
             query.push(format!("dc={}", encoded(datacenter)));
         }
         if cursor.0 > 0 {
-            query.push(format!("index={}&wait={}s", cursor.0, WAIT.as_secs()));
+            let wait = WAIT + WAIT_SPREAD.mul_f64(fastrand::f64());
+            query.push(format!("index={}&wait={}ms", cursor.0, wait.as_millis()));
         }
         let mark = if query.is_empty() { "" } else { "?" };
         let ask = Ask::get(format!("{path}{mark}{}", query.join("&")));

@@ -1,0 +1,189 @@
+use tokio::sync::oneshot;
+
+use super::*;
+use crate::fixture;
+use portolan_model::{Guard, Health, Phase, Registration, Revision};
+
+use super::super::form::Marks;
+use super::super::job::Goal;
+
+/// A desk with a home on node `n`, and another agent on node `m`.
+struct Stage {
+    desk: Desk,
+    now: Instant,
+}
+
+type Reply = oneshot::Receiver<Result<Revision, RegistryError>>;
+
+impl Stage {
+    fn new() -> Self {
+        let config = Config::from_uri("consul://a,b".parse().unwrap()).unwrap();
+        let mut desk = Desk::new(Arc::new(config));
+        desk.settle(Home { at: 0, node: "n".to_owned(), foreign: None });
+        desk.met(1, "m".to_owned());
+        desk.book.fill(1);
+        Self { desk, now: Instant::now() }
+    }
+
+    fn write(&mut self, goal: Goal) -> Reply {
+        let (job, reply) = Job::new(said().id, goal, self.now + Duration::from_secs(9));
+        self.desk.accept(job);
+        reply
+    }
+
+    /// What is asked now, by server.
+    fn asks(&mut self) -> String {
+        let acts = self.desk.acts(self.now, 16);
+        let words: Vec<_> = acts.iter().flat_map(|act| &act.calls).map(word).collect();
+        for act in acts {
+            let done = Done { act, failed: None, index: Some(20) };
+            self.desk.done(&done, self.now);
+        }
+        words.join(" ")
+    }
+
+    fn read(&mut self, index: u64, rows: Vec<Row>) {
+        self.desk.take(&said().service, rows, index, self.now);
+    }
+}
+
+fn said() -> Registration {
+    fixture::instance("web", "a", 1).registration.clone()
+}
+
+fn row(node: &str, draining: bool, index: u64) -> Row {
+    Row {
+        node: node.to_owned(),
+        service_id: "a".to_owned(),
+        registration: said(),
+        phase: if draining { Phase::Draining } else { Phase::Adult },
+        ours: true,
+        alive: Some(Health::Passing),
+        word: None,
+        marks: Marks { draining, maintenance: false },
+        reachable: true,
+        created: index,
+        modified: index,
+    }
+}
+
+fn word((at, call): &(At, Call)) -> String {
+    let call = match call {
+        Call::Register { .. } => "register",
+        Call::Renew { .. } => "renew",
+        Call::Say { .. } => "say",
+        Call::Mark { marks: Marks { draining: true, .. }, .. } => "drain",
+        Call::Mark { .. } => "undrain",
+        Call::Drain { .. } => "drain-ours",
+        Call::Deregister { .. } => "deregister",
+        Call::Forget { .. } => "forget",
+        Call::Look { .. } => "look",
+    };
+    format!("{at}:{call}")
+}
+
+fn registered() -> Stage {
+    let mut stage = Stage::new();
+    let mut reply = stage.write(Goal::Register(Box::new(said())));
+    assert_eq!(stage.asks(), "0:register");
+    assert!(reply.try_recv().is_err(), "not seen yet");
+    stage.read(5, vec![row("n", false, 5)]);
+    assert_eq!(stage.asks(), "");
+    assert_eq!(reply.try_recv().unwrap(), Ok(Revision(5)));
+    stage
+}
+
+#[test]
+fn what_seems_done_is_proven_first() {
+    // Somebody else has drained it, and that was not read yet.
+    let mut stage = registered();
+    let mut reply = stage.write(Goal::Register(Box::new(said())));
+    assert_eq!(stage.asks(), "0:look");
+    assert_eq!(stage.asks(), "");
+    assert!(reply.try_recv().is_err(), "the catalog is at 20, and 5 was read");
+    stage.read(20, vec![row("n", true, 18)]);
+    assert_eq!(stage.asks(), "0:undrain");
+    stage.read(21, vec![row("n", false, 21)]);
+    assert_eq!(stage.asks(), "");
+    assert_eq!(reply.try_recv().unwrap(), Ok(Revision(21)));
+}
+
+#[test]
+fn what_is_proven_is_done() {
+    let mut stage = registered();
+    let mut reply = stage.write(Goal::Register(Box::new(said())));
+    assert_eq!(stage.asks(), "0:look");
+    stage.read(20, vec![row("n", false, 5)]);
+    assert_eq!(stage.asks(), "");
+    assert_eq!(reply.try_recv().unwrap(), Ok(Revision(5)));
+}
+
+#[test]
+fn a_proof_of_a_history_that_is_over_is_asked_for_again() {
+    let mut stage = registered();
+    let mut reply = stage.write(Goal::Register(Box::new(said())));
+    assert_eq!(stage.asks(), "0:look");
+    stage.desk.history_is_over();
+    assert_eq!(stage.asks(), "0:look");
+    stage.read(20, vec![row("n", false, 5)]);
+    assert_eq!(stage.asks(), "");
+    assert_eq!(reply.try_recv().unwrap(), Ok(Revision(5)));
+}
+
+#[test]
+fn a_drain_by_somebody_else_holds() {
+    let mut stage = registered();
+    stage.read(6, vec![row("n", true, 6)]);
+    assert_eq!(stage.asks(), "");
+    // Its agent has lost it.
+    stage.read(7, vec![]);
+    assert_eq!(stage.asks(), "0:register 0:drain");
+}
+
+#[test]
+fn a_copy_elsewhere_is_removed_once_it_is_at_home() {
+    let mut stage = registered();
+    stage.read(6, vec![row("m", false, 6)]);
+    assert_eq!(stage.asks(), "0:register");
+    stage.read(7, vec![row("m", false, 6), row("n", false, 7)]);
+    assert_eq!(stage.asks(), "0:forget 1:deregister");
+    stage.read(8, vec![Row { reachable: false, ..row("m", false, 6) }, row("n", false, 7)]);
+    assert_eq!(stage.asks(), "0:forget", "an agent that is away is not asked");
+}
+
+#[test]
+fn a_write_that_fails_leaves_nothing() {
+    #[track_caller]
+    fn check(mut stage: Stage, goal: Goal, asks: &str, then: &str) {
+        let mut reply = stage.write(goal);
+        assert_eq!(stage.asks(), asks);
+        stage.now += Duration::from_secs(10);
+        let after = stage.asks();
+        assert!(matches!(reply.try_recv().unwrap(), Err(RegistryError::Unavailable(_))));
+        assert_eq!(after, then);
+    }
+    check(Stage::new(), Goal::Register(Box::new(said())), "0:register", "0:deregister");
+    // Somebody else's instance stays.
+    let mut theirs = Stage::new();
+    theirs.read(5, vec![row("n", false, 5)]);
+    check(theirs, Goal::Drain(Guard::Anyone), "0:drain", "");
+    let mut theirs = Stage::new();
+    theirs.read(5, vec![row("n", false, 5)]);
+    check(theirs, Goal::Deregister(Guard::Anyone), "0:deregister", "");
+    check(registered(), Goal::Deregister(Guard::Anyone), "0:deregister", "0:renew");
+}
+
+#[test]
+fn writes_are_counted() {
+    let mut stage = Stage::new();
+    let replies: Vec<_> = (0..3).map(|_| stage.write(Goal::Register(Box::new(said())))).collect();
+    assert_eq!(stage.desk.waiting(), 3);
+    stage.asks();
+    stage.read(5, vec![row("n", false, 5)]);
+    stage.asks();
+    stage.read(20, vec![row("n", false, 5)]);
+    stage.asks();
+    stage.asks();
+    assert_eq!(stage.desk.waiting(), 0);
+    replies.into_iter().for_each(|mut reply| assert!(reply.try_recv().unwrap().is_ok()));
+}
