@@ -6,6 +6,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use crate::engine::{self, Engine, Lifetime};
+use crate::npm;
 use crate::process::{Outcome, find, run as execute};
 use crate::setup as tools;
 use crate::tidy;
@@ -37,6 +38,8 @@ pub(crate) fn clippy(workspace: &Workspace) -> Outcome {
 pub(crate) fn setup(workspace: &Workspace, lifetime: Lifetime) -> Outcome<Engine> {
     tools::ensure(tools::CLUSTERS)?;
     unpack::ensure(workspace, &unpack::CONSUL)?;
+    tools::ensure(tools::WITNESSES)?;
+    npm::WITNESSES.iter().try_for_each(|witness| npm::ensure(workspace, witness))?;
     engine::ensure(workspace, lifetime)
 }
 

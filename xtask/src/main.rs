@@ -16,6 +16,7 @@ mod ci;
 mod dist;
 mod engine;
 mod http;
+mod npm;
 mod process;
 mod setup;
 mod tidy;

@@ -32,6 +32,10 @@ pub(crate) const CLUSTERS: &[Tool] = &[
     Tool { program: "zooinspector", package: "zookeeper" },
 ];
 
+/// Readers and writers of others' making, that registries are shared with.
+pub(crate) const WITNESSES: &[Tool] =
+    &[Tool { program: "node", package: "nodejs" }, Tool { program: "npm", package: "npm" }];
+
 /// What `bench proxy` compares with, and its load.
 pub(crate) const PEERS: &[Tool] = &[
     Tool { program: "nginx", package: "nginx-light" },

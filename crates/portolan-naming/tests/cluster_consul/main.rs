@@ -12,5 +12,6 @@ mod battery;
 mod bench;
 mod faults;
 mod handle;
+mod node;
 mod reach;
 mod witness;

@@ -92,6 +92,15 @@ async fn theirs_in_our_eyes() {
     handle.close().await;
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn npm_consul_follows_ours() {
+    let cluster = Consul::start(1);
+    let authority = cluster.authority(0);
+    let handle = open(&format!("consul://{authority}"));
+    crate::node::follows(&handle, authority.rsplit_once(':').unwrap().1.parse().unwrap()).await;
+    handle.close().await;
+}
+
 async fn watcher_view(handle: &Handle) -> portolan_model::View {
     let mut view = portolan_model::View::default();
     view.apply(handle.registry.subscribe(portolan_model::Interest::All).next().await.unwrap());

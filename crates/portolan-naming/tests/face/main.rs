@@ -17,6 +17,8 @@ use handle::{Watcher, counts};
 #[path = "../cluster_consul/handle.rs"]
 #[expect(dead_code, reason = "shared with the tests on clusters, which need more of it")]
 mod handle;
+#[path = "../cluster_consul/node.rs"]
+mod node;
 
 const LIMIT: Duration = Duration::from_secs(30);
 
@@ -94,6 +96,15 @@ async fn a_face_that_is_away_empties_nothing() {
     owner.close().await;
     assert_eq!(face.book.list().await.unwrap().services.len(), 5);
     other.close().await;
+    face.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn npm_consul_follows_it_as_it_follows_consul() {
+    let face = Face::start(MemoryRegistry::default(), 0);
+    let handle = handle::open(&format!("portolan://127.0.0.1:{}", face.port));
+    node::follows(&handle, face.port).await;
+    handle.close().await;
     face.end().await;
 }
 
