@@ -14,6 +14,7 @@ use portolan_model::{
     Endpoint, Health, Incarnation, InstanceId, Protocol, Registration, ServiceName, Weight,
 };
 
+use crate::check::{Check, spec};
 use crate::config::Config;
 use crate::container::{CheckStatus, Container, Port, Transport};
 use crate::world::{Seen, Standing};
@@ -44,6 +45,8 @@ pub struct Wanted {
     pub draining: bool,
     /// Where it comes from.
     pub origin: Origin,
+    /// How it is checked, if its container asks for that.
+    pub check: Option<Check>,
 }
 
 /// Where an instance comes from, for people.
@@ -72,6 +75,8 @@ pub enum WithheldWhy {
     Stopped,
     /// Its HEALTHCHECK has not passed yet.
     NotYetHealthy,
+    /// Its check fails for longer than it may.
+    CriticalTooLong,
 }
 
 /// Says which instances there should be. The containers may come in any order.
@@ -108,7 +113,7 @@ impl Desired {
             Fate::Want { draining } => {
                 let origin = Origin { container, port: draft.port, choice: draft.choice };
                 let registration = Registration { id: id.clone(), ..draft.registration };
-                self.wanted.insert(id, Wanted { registration, draining, origin });
+                self.wanted.insert(id, Wanted { registration, draining, origin, check: draft.check });
             }
         }
     }
@@ -141,6 +146,7 @@ struct Draft<'a> {
     asked_id: Option<InstanceId>,
     registration: Registration,
     choice: Choice,
+    check: Option<Check>,
 }
 
 fn drafts<'a>(
@@ -218,6 +224,9 @@ fn draft<'a>(
     if protocol == Protocol::Udp {
         tags.insert("udp".to_owned());
     }
+    let mut flaws = Vec::new();
+    let check = spec::parse(&|key| said.get(key), port.transport, &mut flaws);
+    problems.extend(flaws.into_iter().map(ProblemKind::Check));
     let mut meta = said.rest();
     within_limits(&mut tags, &mut meta, &mut problems);
     let weight = match meta.get("weight").map(|text| (text, text.trim().parse())) {
@@ -241,7 +250,9 @@ fn draft<'a>(
         incarnation: Incarnation(container.life.started_at.0),
         health: health(container),
     };
-    Ok(Some((Draft { container, port, asked_id, registration, choice }, problems)))
+    let Registration { endpoint, incarnation, .. } = &registration;
+    let check = check.map(|spec| Check::new(spec, container, port, endpoint, *incarnation));
+    Ok(Some((Draft { container, port, asked_id, registration, choice, check }, problems)))
 }
 
 /// The last part of an image's path without tag and digest: `reg:5000/team/my-app:1.2` is `my-app`.
@@ -317,6 +328,9 @@ impl fmt::Display for Withheld {
             WithheldWhy::Stopped => write!(f, "container {container} has ended"),
             WithheldWhy::NotYetHealthy => {
                 write!(f, "container {container} has not passed its health check yet")
+            }
+            WithheldWhy::CriticalTooLong => {
+                write!(f, "container {container} fails its check for longer than it may")
             }
         }
     }

@@ -1,5 +1,6 @@
 //! The Docker engine (or one that speaks its API) as a container source.
 
+mod exec;
 mod read;
 mod time;
 
@@ -16,7 +17,7 @@ use futures_util::{Stream, StreamExt};
 use portolan_model::Pending;
 
 use crate::container::{Container, ContainerId, EngineTime};
-use crate::source::{ContainerSource, Event, EventStream, Listening, SourceError};
+use crate::source::{ContainerSource, Event, EventStream, Exec, Executed, Listening, SourceError};
 
 /// Where the engine is when nobody says.
 const DEFAULT_URI: &str = "unix:///var/run/docker.sock";
@@ -154,6 +155,10 @@ impl ContainerSource for Engine {
                 Err(error) => Err(failure(error)),
             }
         })
+    }
+
+    fn exec(&self, id: ContainerId, exec: Exec) -> Pending<'_, Result<Executed, SourceError>> {
+        Box::pin(async move { exec::run(&self.client()?, &id, exec).await.map_err(failure) })
     }
 }
 

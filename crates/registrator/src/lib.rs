@@ -9,6 +9,7 @@
 //! the difference), [`world::World`] (what is known of the containers), [`source::ContainerSource`] (the seam).
 
 pub mod book;
+pub mod check;
 mod config;
 pub mod container;
 pub mod desired;

@@ -1,5 +1,5 @@
-//! The driver. Three loops that share nothing but values: one follows the engine and publishes sights of it, one
-//! follows the registry, and one reconciles the two whenever either has news, and once a period.
+//! The driver. Four loops that share nothing but values: one follows the engine and publishes sights of it, one
+//! follows the registry, one runs checks, and one reconciles whenever any of them has news, and once a period.
 
 mod condition;
 mod follow;
@@ -13,6 +13,9 @@ use runtime::{Backoff, Nudge, Reconcile, Reporter, Shutdown, StatusBoard, Step};
 use tokio::sync::watch;
 
 use crate::book::Book;
+use crate::check::CHECKS_LIMIT;
+use crate::check::run::{self, Checks};
+use crate::check::verdict;
 use crate::config::Config;
 use crate::desired::desired;
 use crate::execute::execute;
@@ -47,9 +50,16 @@ impl Registrator {
         let nudge = Nudge::default();
         let condition = Arc::new(Condition::new(reporter, source.location()));
         let (publish, sights) = watch::channel(Arc::default());
+        let (checks, runner) = run::build(Arc::clone(&source), nudge.clone());
         let follow = Follow::new(&config, source, publish, nudge.clone(), Arc::clone(&condition));
-        let keeper =
-            Keeper { book: Mutex::new(Book::new(config.owner.clone())), config, registry, sights, condition };
+        let keeper = Keeper {
+            book: Mutex::new(Book::new(config.owner.clone())),
+            config,
+            registry,
+            sights,
+            checks,
+            condition,
+        };
         let reconcile = Reconcile {
             period: keeper.config.period,
             backoff: Backoff::new(Duration::from_millis(50), Duration::from_secs(5)),
@@ -58,6 +68,7 @@ impl Registrator {
         tokio::join!(
             follow.run(shutdown.clone()),
             keeper.listen(&nudge, shutdown.clone()),
+            runner.run(shutdown.clone()),
             reconcile.run(shutdown, || keeper.step()),
         );
         keeper.condition.stopped();
@@ -70,6 +81,7 @@ struct Keeper {
     registry: Arc<dyn Registry>,
     book: Mutex<Book>,
     sights: watch::Receiver<Arc<Sight>>,
+    checks: Checks,
     condition: Arc<Condition>,
 }
 
@@ -96,20 +108,27 @@ impl Keeper {
     /// Makes the registry hold what the last sight calls for.
     async fn step(&self) -> Step {
         let sight = Arc::clone(&self.sights.borrow());
-        let desired = desired(&sight.seen, &self.config);
+        let mut desired = desired(&sight.seen, &self.config);
+        let docket = verdict::judge(&mut desired, &self.checks.verdicts(), &self.book());
         let Some(Plan { actions, conflicts }) = self.plan(&desired, sight.whole) else {
             return Step::Done;
         };
+        let checked = docket.to_string();
+        self.checks.want(docket.checks);
         let mut complaints: BTreeSet<String> = desired.problems.iter().map(ToString::to_string).collect();
         complaints
             .extend(sight.unreadable.iter().map(|id| format!("the engine does not describe container {id}")));
         complaints.extend(conflicts.iter().map(ToString::to_string));
+        if docket.refused > 0 {
+            complaints
+                .insert(format!("{} checks are too many; the first {CHECKS_LIMIT} run", docket.refused));
+        }
         let outcome =
             execute(actions, &*self.registry, &self.config.owner, &self.book, self.config.answer_timeout)
                 .await;
         complaints.extend(outcome.refused);
         let instances = self.book().mine().count();
-        self.condition.reconciled(instances, complaints);
+        self.condition.reconciled(instances, checked, complaints);
         match outcome.unavailable {
             Some(why) => {
                 self.condition.registry_unavailable(&why);

@@ -20,6 +20,29 @@ pub trait ContainerSource: Send + Sync + 'static {
 
     /// One container as it is now; `None` when the engine does not know it (any more).
     fn inspect(&self, id: ContainerId) -> Pending<'_, Result<Option<Container>, SourceError>>;
+
+    /// Runs a command inside a container that runs, and waits for its end. Not waiting any longer does not end it.
+    fn exec(&self, id: ContainerId, exec: Exec) -> Pending<'_, Result<Executed, SourceError>>;
+}
+
+/// A command to run inside a container.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Exec {
+    /// The program and its arguments.
+    pub words: Vec<String>,
+    /// Environment as `KEY=value` lines, on top of the container's.
+    pub env: Vec<String>,
+    /// How many bytes of what it writes are kept.
+    pub output_limit: usize,
+}
+
+/// How a command inside a container ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Executed {
+    /// Its exit code; engines say 126 or 127 of a program that is not there.
+    pub code: i64,
+    /// What it wrote to either output, up to the limit.
+    pub output: Vec<u8>,
 }
 
 /// An engine that is listened to.

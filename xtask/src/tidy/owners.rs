@@ -49,6 +49,20 @@ const ALSO: &[(&str, &str, &str)] = &[
     ),
     ("portolan-naming", "hyper-util", "the same"),
     (
+        "registrator",
+        "hyper",
+        "a check is one HTTP request on a connection of its own whose answer's head alone counts: no pool is of use",
+    ),
+    ("registrator", "hyper-util", "the same"),
+    (
+        "registrator",
+        "h2",
+        "gRPC's health protocol is one call on a connection of its own: two messages of two bytes",
+    ),
+    ("registrator", "prost", "the same"),
+    ("registrator", "tokio-rustls", "checks ask by TLS where a container says so"),
+    ("registrator", "rustls-native-certs", "the same"),
+    (
         "portolan",
         "hyper",
         "axum's own server, told to stop, loses requests of fresh connections; the sample service must not",

@@ -52,6 +52,11 @@ impl Metadata {
         (!text.is_empty()).then_some(Said { text, for_port: rank >= Rank::EnvironmentForPort })
     }
 
+    /// What is said under `key`, which stays. An empty text says nothing.
+    pub(super) fn get(&self, key: &str) -> Option<&str> {
+        self.0.get(key).map(|value| value.text.as_str()).filter(|text| !text.is_empty())
+    }
+
     /// All that was not taken.
     pub(super) fn rest(self) -> BTreeMap<String, String> {
         self.0.into_iter().map(|(key, value)| (key, value.text)).collect()

@@ -4,6 +4,7 @@ use std::fmt;
 
 use portolan_model::{IdError, InstanceId};
 
+use crate::check::Flaw;
 use crate::container::{Container, Port};
 use crate::desired::PORTS_LIMIT;
 
@@ -40,6 +41,9 @@ pub enum ProblemKind {
     /// The weight is not a number; registered with the usual one.
     #[error("weight {0:?} is not a whole number up to 65535: registered with weight 1")]
     Weight(String),
+    /// Its check, or a part of it, cannot be used; registered without that.
+    #[error("{0}")]
+    Check(Flaw),
     /// The address label holds no address; registered as without it.
     #[error("label {label:?} holds {text:?}, which is no address: not used")]
     AddressLabel {

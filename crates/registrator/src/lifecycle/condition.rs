@@ -17,6 +17,7 @@ struct Facts {
     engine: Engine,
     registry_failure: Option<String>,
     instances: usize,
+    checked: String,
     complaints: BTreeSet<String>,
 }
 
@@ -80,14 +81,16 @@ impl Condition {
         }
     }
 
-    /// Everything was compared: so many instances are registered, and these are what somebody should mend.
-    pub(super) fn reconciled(&self, instances: usize, complaints: BTreeSet<String>) {
+    /// Everything was compared: so many instances are registered, so their checks fare (nothing when there are none), and
+    /// these are what somebody should mend.
+    pub(super) fn reconciled(&self, instances: usize, checked: String, complaints: BTreeSet<String>) {
         let mut facts = self.facts();
         for complaint in complaints.difference(&facts.complaints) {
             tracing::warn!(complaint, "not everything is registered as asked");
         }
-        if facts.instances != instances || facts.complaints != complaints {
+        if facts.instances != instances || facts.checked != checked || facts.complaints != complaints {
             facts.instances = instances;
+            facts.checked = checked;
             facts.complaints = complaints;
             self.say(&facts);
         }
@@ -98,7 +101,7 @@ impl Condition {
     }
 
     fn say(&self, facts: &Facts) {
-        let Facts { engine, registry_failure, instances, complaints } = facts;
+        let Facts { engine, registry_failure, instances, checked, complaints } = facts;
         let (mut state, mut detail) = match (engine, registry_failure) {
             (Engine::Away(why), _) => {
                 (State::Degraded, format!("no container engine at {}: {why}; ", self.location))
@@ -108,6 +111,9 @@ impl Condition {
             (Engine::There, None) => (State::Running, String::new()),
         };
         detail.push_str(&format!("{instances} instances registered"));
+        if !checked.is_empty() {
+            detail.push_str(&format!("; {checked}"));
+        }
         if let Some(first) = complaints.first() {
             state = state.max(State::Degraded);
             detail.push_str(&format!("; {} not as asked, first: {first}", complaints.len()));

@@ -12,7 +12,9 @@ use portolan_model::{
     Revision, ServiceName, ServiceView, Subscription,
 };
 use registrator::container::{Binding, Container, ContainerId, EngineTime, Life, NetworkMode, Signal};
-use registrator::source::{ContainerSource, Event, EventKind, EventStream, Listening, SourceError};
+use registrator::source::{
+    ContainerSource, Event, EventKind, EventStream, Exec, Executed, Listening, SourceError,
+};
 use testkit::memory_registry::MemoryRegistry;
 use tokio::sync::{Semaphore, mpsc};
 use tokio::time::{Instant, advance, sleep, timeout};
@@ -53,6 +55,9 @@ struct Engine {
     /// Reads of these containers wait until there is a permit.
     held: BTreeMap<ContainerId, Arc<Semaphore>>,
     broken: BTreeSet<ContainerId>,
+    /// How commands in these containers end; elsewhere they do not.
+    ends: BTreeMap<ContainerId, Executed>,
+    executed: Vec<(Instant, Exec)>,
     pub connections: usize,
 }
 
@@ -140,6 +145,21 @@ impl FakeEngine {
         };
     }
 
+    /// Lets commands in `name` end so from now on, or not at all.
+    pub fn commands(&self, name: &str, end: Option<(i64, &str)>) {
+        let id = container(name).id;
+        let mut engine = self.engine();
+        match end {
+            Some((code, output)) => _ = engine.ends.insert(id, Executed { code, output: output.into() }),
+            None => _ = engine.ends.remove(&id),
+        }
+    }
+
+    /// The commands that were begun since this was asked last, and when.
+    pub fn executed(&self) -> Vec<(Instant, Exec)> {
+        std::mem::take(&mut self.engine().executed)
+    }
+
     pub fn connections(&self) -> usize {
         self.engine().connections
     }
@@ -191,6 +211,19 @@ impl ContainerSource for FakeEngine {
                 return Err(SourceError("cannot say".to_owned()));
             }
             Ok(engine.containers.get(&id).cloned())
+        })
+    }
+
+    fn exec(&self, id: ContainerId, exec: Exec) -> Pending<'_, Result<Executed, SourceError>> {
+        Box::pin(async move {
+            self.reach()?.executed.push((Instant::now(), exec));
+            loop {
+                let end = self.reach()?.ends.get(&id).cloned();
+                match end {
+                    Some(end) => return Ok(end),
+                    None => sleep(Duration::from_millis(1)).await,
+                }
+            }
         })
     }
 }
