@@ -13,7 +13,7 @@ use std::time::Duration;
 use portolan_model::{Instance, InstanceId};
 
 /// What is missing and kept all the same. `now` is the time since any fixed moment.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Absences {
     grace: Duration,
     missing: BTreeMap<InstanceId, Missing>,
@@ -60,6 +60,11 @@ impl Absences {
     #[cfg(any(feature = "zookeeper", test))]
     pub(crate) fn doubt(&mut self, instance: Arc<Instance>, until: Duration) {
         self.missing.entry(instance.id().clone()).or_insert(Missing { instance, until });
+    }
+
+    /// Those that are kept although they are missing.
+    pub(crate) fn kept(&self) -> impl Iterator<Item = &Arc<Instance>> {
+        self.missing.values().map(|missing| &missing.instance)
     }
 
     /// A live change named this instance: there is nothing left to doubt.

@@ -1,6 +1,7 @@
 //! From a URI to a backend: the one list of them.
 
 use std::future::Future;
+use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::Arc;
 
@@ -10,15 +11,33 @@ use runtime::{Shutdown, StatusBoard};
 use crate::naming::OpenError;
 use crate::uri::RegistryUri;
 
+#[cfg(any(feature = "consul", feature = "etcd", feature = "zookeeper"))]
+use self::kept::Kept;
+
+/// What may be said of a registry beside its URI.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Options {
+    /// A file in which the last known table is kept: a process that finds its cluster away at start answers from there.
+    pub keep: Option<PathBuf>,
+}
+
 /// What connects a registry to its cluster and keeps it connected. Nothing happens until it runs.
-pub struct Driver(Box<dyn FnOnce(Shutdown) -> Driving + Send>);
+pub struct Driver {
+    drive: Box<dyn FnOnce(Shutdown) -> Driving + Send>,
+    #[cfg(any(feature = "consul", feature = "etcd", feature = "zookeeper"))]
+    kept: Option<Kept>,
+}
 
 type Driving = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 impl Driver {
     /// Runs until shutdown; never ends because of an error.
     pub async fn run(self, shutdown: Shutdown) {
-        (self.0)(shutdown).await;
+        #[cfg(any(feature = "consul", feature = "etcd", feature = "zookeeper"))]
+        if let Some(kept) = self.kept {
+            return kept.run(self.drive, shutdown).await;
+        }
+        (self.drive)(shutdown).await;
     }
 }
 
@@ -27,30 +46,98 @@ impl Driver {
 ///
 /// # Errors
 /// When the URI is malformed or names no registry that this build knows.
+pub fn build(uri: &str, board: &StatusBoard) -> Result<(Arc<dyn Registry>, Driver), OpenError> {
+    build_with(uri, Options::default(), board)
+}
+
+/// The same with more to say. Reads the file of [`Options::keep`]; whatever is wrong with it is logged, and no failure.
+///
+/// # Errors
+/// As for [`build`].
 #[cfg_attr(
     not(any(feature = "consul", feature = "etcd", feature = "zookeeper")),
-    expect(unused_variables, reason = "there is no backend in this build")
+    expect(unused_variables, clippy::needless_pass_by_value, reason = "there is no backend in this build")
 )]
-pub fn build(uri: &str, board: &StatusBoard) -> Result<(Arc<dyn Registry>, Driver), OpenError> {
+pub fn build_with(
+    uri: &str,
+    options: Options,
+    board: &StatusBoard,
+) -> Result<(Arc<dyn Registry>, Driver), OpenError> {
     let uri: RegistryUri = uri.parse()?;
     match uri.scheme.as_str() {
         #[cfg(feature = "consul")]
         scheme if crate::consul::SCHEMES.contains(&scheme) => {
-            let (registry, driver) = crate::consul::build(crate::consul::Config::from_uri(uri)?, board);
-            Ok((registry, Driver(Box::new(|shutdown| Box::pin(driver.run(shutdown))))))
+            let config = crate::consul::Config::from_uri(uri.clone())?;
+            let (mirror, kept) = kept::begin(options, &uri, board);
+            let (registry, driver) = crate::consul::build_over(config, mirror, board);
+            Ok((registry, Driver { drive: Box::new(|shutdown| Box::pin(driver.run(shutdown))), kept }))
         }
         #[cfg(feature = "etcd")]
         "etcd" | "etcd-tls" => {
-            let (registry, driver) = crate::etcd::build(crate::etcd::Config::from_uri(uri)?, board);
-            Ok((registry, Driver(Box::new(|shutdown| Box::pin(driver.run(shutdown))))))
+            let config = crate::etcd::Config::from_uri(uri.clone())?;
+            let (mirror, kept) = kept::begin(options, &uri, board);
+            let (registry, driver) = crate::etcd::build_over(config, mirror, board);
+            Ok((registry, Driver { drive: Box::new(|shutdown| Box::pin(driver.run(shutdown))), kept }))
         }
         #[cfg(feature = "zookeeper")]
         scheme if crate::zookeeper::SCHEMES.contains(&scheme) => {
-            let config = crate::zookeeper::Config::from_uri(uri)?;
-            let (registry, driver) = crate::zookeeper::build(config, board);
-            Ok((registry, Driver(Box::new(|shutdown| Box::pin(driver.run(shutdown))))))
+            let config = crate::zookeeper::Config::from_uri(uri.clone())?;
+            let (mirror, kept) = kept::begin(options, &uri, board);
+            let (registry, driver) = crate::zookeeper::build_over(config, mirror, board);
+            Ok((registry, Driver { drive: Box::new(|shutdown| Box::pin(driver.run(shutdown))), kept }))
         }
         _ => Err(unknown(uri.scheme)),
+    }
+}
+
+/// A driver whose mirror is kept on disk.
+#[cfg(any(feature = "consul", feature = "etcd", feature = "zookeeper"))]
+mod kept {
+    use std::time::Duration;
+
+    use runtime::{Shutdown, StatusBoard, Tasks};
+    use tokio::sync::oneshot;
+
+    use super::{Driving, Options};
+    use crate::keep::{Keeper, snapshot};
+    use crate::mirror::Mirror;
+    use crate::uri::RegistryUri;
+
+    /// How long the last writing may take.
+    const LAST_WRITING: Duration = Duration::from_secs(3);
+
+    pub(super) struct Kept {
+        keeper: Keeper,
+        tasks: Tasks,
+    }
+
+    /// A mirror, knowing what was kept of it, and what keeps it.
+    pub(super) fn begin(options: Options, uri: &RegistryUri, board: &StatusBoard) -> (Mirror, Option<Kept>) {
+        let mirror = Mirror::default();
+        let Options { keep } = options;
+        let keeper = keep.map(|path| Keeper::open(path, uri, mirror.clone(), board));
+        (mirror, keeper.map(|keeper| Kept { keeper, tasks: Tasks::new(board.clone()) }))
+    }
+
+    impl Kept {
+        /// Runs both. The table that is left behind is that of the moment before the driver takes its leave: what it
+        /// deregisters then is most likely registered again by the next run, which may find its cluster away.
+        pub(super) async fn run(self, drive: impl FnOnce(Shutdown) -> Driving, shutdown: Shutdown) {
+            let Self { keeper, tasks } = self;
+            let mirror = keeper.mirror().clone();
+            let (last, ended) = oneshot::channel();
+            let (leave, told) = Shutdown::new();
+            tasks.spawn("last known table", keeper.run(ended));
+            let ending = async {
+                shutdown.triggered().await;
+                let _keeper_is_gone = last.send(snapshot(&mirror));
+                leave.trigger();
+            };
+            tokio::join!(drive(told), ending);
+            if tasks.finish(LAST_WRITING).await.is_err() {
+                tracing::warn!("the last known table could not be written in time");
+            }
+        }
     }
 }
 

@@ -28,6 +28,13 @@ pub(crate) fn instance(service: &str, id: &str, at: u64) -> Arc<Instance> {
     })
 }
 
+/// The same at another port.
+pub(crate) fn moved(instance: &Instance, port: u16) -> Arc<Instance> {
+    let mut instance = instance.clone();
+    instance.registration.endpoint.port = port;
+    Arc::new(instance)
+}
+
 pub(crate) fn ids<'a>(instances: impl IntoIterator<Item = &'a Arc<Instance>>) -> Vec<&'a str> {
     instances.into_iter().map(|instance| instance.id().as_str()).collect()
 }

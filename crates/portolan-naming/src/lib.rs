@@ -6,7 +6,11 @@
 //! **Must not know**: who uses it: the registrator, the gateway, a face, or somebody else's program.
 //! **Start at**: [`Naming`] (what a program uses), [`uri`] (what a URI says), `mirror` (what is known of the book, and who watches it), then a backend.
 
-#[cfg(any(feature = "zookeeper", test))]
+#[cfg(any(feature = "zookeeper", feature = "consul", feature = "etcd", test))]
+#[cfg_attr(
+    not(any(feature = "zookeeper", feature = "consul", feature = "etcd")),
+    expect(dead_code, reason = "without a backend only tests use it")
+)]
 mod absence;
 mod backend;
 #[cfg(feature = "consul")]
@@ -15,6 +19,8 @@ pub mod consul;
 pub mod etcd;
 #[cfg(test)]
 mod fixture;
+#[cfg(any(feature = "zookeeper", feature = "consul", feature = "etcd"))]
+mod keep;
 #[cfg(any(feature = "zookeeper", feature = "consul", feature = "etcd", test))]
 #[cfg_attr(
     not(any(feature = "zookeeper", feature = "consul", feature = "etcd")),
@@ -27,5 +33,5 @@ pub mod uri;
 #[cfg(feature = "zookeeper")]
 pub mod zookeeper;
 
-pub use backend::{Driver, build};
+pub use backend::{Driver, Options, build, build_with};
 pub use naming::{Naming, OpenError, Registered, Watch};

@@ -6,18 +6,31 @@
 //! A watcher is *behind* (it is told the whole truth when it asks) or *following* (it has a bounded queue). A reset with
 //! a known state before it reaches followers as the difference, so that nobody sees a list shrink and grow again only
 //! because the backend was read anew.
+//!
+//! Before the backend is read for the first time there may be a [`Seed`]: what was known before this run. It is served as
+//! if it had been read, and the first reading tells the difference to it.
+
+mod seed;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, SystemTime};
 
 use portolan_model::{
     Change, ChangeSource, Filter, Instance, Interest, Listing, Pending, Revision, ServiceName, ServiceView,
     Subscription, View,
 };
 use tokio::sync::{Notify, watch};
+use tokio::time::Instant;
+
+pub(crate) use self::seed::Seed;
+use crate::absence::Absences;
 
 /// How many changes may wait for one watcher.
 const QUEUE_LIMIT: usize = 4096;
+/// How long what was known before this run is kept when the first reading lacks it, and that is doubtful. When a cluster
+/// comes back without its memory, whoever lives has registered again by then.
+const RETURN: Duration = Duration::from_secs(30);
 
 /// See the module's head. Cheap to clone; clones share the book.
 #[derive(Debug, Clone)]
@@ -28,6 +41,9 @@ struct Shared {
     book: Mutex<Book>,
     /// The revision reached; `None` until the first reset.
     reached: watch::Sender<Option<Revision>>,
+    /// Something is known differently.
+    touched: Notify,
+    since: Instant,
 }
 
 #[derive(Debug, Default)]
@@ -38,9 +54,20 @@ struct Book {
     /// The newest change that left a service without instances.
     extinction: Revision,
     filled: bool,
+    /// Of when and where what is known is, until the backend is read for the first time.
+    seed: Option<Origin>,
+    /// What was known before this run and is missing in the backend, and kept all the same.
+    kept: Absences,
     ended: bool,
     next: u64,
     watchers: BTreeMap<u64, Arc<Slot>>,
+}
+
+/// Of when a seed is.
+#[derive(Debug, Clone, Copy)]
+struct Origin {
+    revision: Revision,
+    known_at: SystemTime,
 }
 
 #[derive(Debug)]
@@ -58,33 +85,34 @@ struct Waiting {
 
 impl Default for Mirror {
     fn default() -> Self {
-        Self(Arc::new(Shared { book: Mutex::default(), reached: watch::Sender::new(None) }))
+        Self(Arc::new(Shared {
+            book: Mutex::default(),
+            reached: watch::Sender::new(None),
+            touched: Notify::new(),
+            since: Instant::now(),
+        }))
     }
 }
 
 impl Mirror {
+    /// Takes what was known before this run. To be called before anything else.
+    pub(crate) fn seed(&self, seed: Seed) {
+        let mut book = self.lock();
+        let Seed { revision, known_at, instances } = seed;
+        book.reread(revision, instances, Duration::ZERO);
+        book.seed = Some(Origin { revision, known_at });
+        book.kept = Absences::new(RETURN);
+        book.filled = true;
+    }
+
     /// Takes the whole truth as read at `revision`.
     pub(crate) fn reset(&self, revision: Revision, instances: Vec<Arc<Instance>>) {
-        let mut book = self.lock();
-        let mut fresh: BTreeMap<_, _> = instances.into_iter().map(|i| (i.id().clone(), i)).collect();
-        let mut changes = Vec::new();
-        for known in book.all() {
-            match fresh.get(known.id()) {
-                Some(same) if same.service() == known.service() => {}
-                _ => changes.push(removal(revision, &known)),
-            }
+        let (mut book, now) = (self.lock(), self.now());
+        match book.seed.take() {
+            Some(seed) => book.catch_up(seed, revision, instances, now),
+            None => book.reread(revision, instances, now),
         }
-        for known in book.all() {
-            if fresh.get(known.id()).is_some_and(|fresh| *fresh == known) {
-                fresh.remove(known.id());
-            }
-        }
-        changes.extend(fresh.into_values().map(|instance| Change::Upsert { revision, instance }));
-        let first = !std::mem::replace(&mut book.filled, true);
-        for change in changes {
-            book.take(&change);
-        }
-        if first {
+        if !std::mem::replace(&mut book.filled, true) {
             book.watchers.values().for_each(|slot| slot.wake.notify_one());
         }
         drop(book);
@@ -96,9 +124,39 @@ impl Mirror {
         let revision = change.revision();
         match change {
             Change::Reset { revision, instances } => return self.reset(revision, instances),
-            change @ (Change::Upsert { .. } | Change::Remove { .. }) => self.lock().take(&change),
+            change @ (Change::Upsert { .. } | Change::Remove { .. }) => {
+                let mut book = self.lock();
+                book.settle(&change);
+                book.take(&change);
+            }
         }
         self.reach(revision);
+    }
+
+    /// Lets go of what was kept long enough.
+    pub(crate) fn expire(&self) {
+        let (mut book, now) = (self.lock(), self.now());
+        for gone in book.kept.expired(now) {
+            let removed = removal(book.view.revision().next(), &gone);
+            book.take(&removed);
+        }
+        drop(book);
+        self.0.touched.notify_one();
+    }
+
+    /// When to call [`Mirror::expire`] next.
+    pub(crate) fn next_expiry(&self) -> Option<Instant> {
+        self.lock().kept.next_expiry().map(|at| self.0.since + at)
+    }
+
+    /// How many are shown because they were known before this run, although the backend lacks them.
+    pub(crate) fn kept(&self) -> usize {
+        self.lock().kept.count()
+    }
+
+    /// Waits until something is known differently than when this was asked last. One may wait at a time.
+    pub(crate) async fn touched(&self) {
+        self.0.touched.notified().await;
     }
 
     /// What is known of a service.
@@ -127,16 +185,34 @@ impl Mirror {
         Subscription::new(Watcher { mirror: self.clone(), number, slot })
     }
 
-    /// Waits until what is known includes `revision`. Never resolves while the backend is away: set a deadline.
+    /// Waits until what was read includes `revision`. Never resolves while the backend is away: set a deadline.
     pub(crate) async fn reached(&self, revision: Revision) {
         let mut reached = self.0.reached.subscribe();
         // The sender lives as long as the mirror.
         let _ = reached.wait_for(|reached| reached.is_some_and(|reached| reached >= revision)).await;
     }
 
-    /// Whether anything was ever known.
+    /// Whether anything is known, be it from before this run.
+    #[cfg(any(feature = "zookeeper", feature = "consul", feature = "etcd"))]
     pub(crate) fn is_filled(&self) -> bool {
         self.lock().filled
+    }
+
+    /// Whether the backend was read in this run.
+    pub(crate) fn is_read(&self) -> bool {
+        let book = self.lock();
+        book.filled && book.seed.is_none()
+    }
+
+    /// Adds to what people are told of a backend that is away what is served meanwhile.
+    #[cfg(any(feature = "zookeeper", feature = "consul", feature = "etcd"))]
+    pub(crate) fn meanwhile(&self, away: &str) -> String {
+        match self.lock().seed {
+            Some(Origin { known_at, .. }) => {
+                format!("{away}; not reached yet, serving what was known at {}", crate::keep::utc(known_at))
+            }
+            None => away.to_owned(),
+        }
     }
 
     /// Ends all subscriptions: the backend's driver has ended.
@@ -146,7 +222,12 @@ impl Mirror {
         book.watchers.values().for_each(|slot| slot.wake.notify_one());
     }
 
+    fn now(&self) -> Duration {
+        self.0.since.elapsed()
+    }
+
     fn reach(&self, revision: Revision) {
+        self.0.touched.notify_one();
         self.0.reached.send_if_modified(|reached| {
             let further = reached.is_none_or(|reached| reached < revision);
             if further {
@@ -171,20 +252,103 @@ impl Book {
         self.changed.get(service).copied().unwrap_or(self.extinction)
     }
 
+    /// Takes a reading, and tells what differs.
+    fn reread(&mut self, revision: Revision, found: Vec<Arc<Instance>>, now: Duration) {
+        let truth = match self.kept.count() {
+            0 => found,
+            _ => {
+                let kept: Vec<_> = self.kept.kept().cloned().collect();
+                self.kept.after_reread(kept, found, now)
+            }
+        };
+        let mut fresh: BTreeMap<_, _> = truth.into_iter().map(|i| (i.id().clone(), i)).collect();
+        let mut changes = Vec::new();
+        for known in self.all() {
+            match fresh.get(known.id()) {
+                Some(same) if same.service() == known.service() => {}
+                _ => changes.push(removal(revision, &known)),
+            }
+        }
+        for known in self.all() {
+            if fresh.get(known.id()).is_some_and(|fresh| *fresh == known) {
+                fresh.remove(known.id());
+            }
+        }
+        changes.extend(fresh.into_values().map(|instance| Change::Upsert { revision, instance }));
+        for change in changes {
+            self.take(&change);
+        }
+    }
+
+    /// Takes the first reading, and tells what differs from what was known before this run. Revisions are the backend's
+    /// from here on; that they differ is no news.
+    fn catch_up(&mut self, seed: Origin, revision: Revision, found: Vec<Arc<Instance>>, now: Duration) {
+        let known = self.all();
+        let doubtful = seed::doubtful(&known, &found, revision < seed.revision);
+        let truth = self.kept.after_reread(doubtful, found, now);
+        self.view = View::default();
+        self.view.apply(Change::Reset { revision, instances: truth.clone() });
+        for changed in self.changed.values_mut() {
+            *changed = revision.min(*changed);
+        }
+        self.extinction = revision.min(self.extinction);
+        let changes = seed::differences(revision, known, truth);
+        tracing::info!(
+            differences = changes.len(),
+            kept = self.kept.count(),
+            "the registry is reached; what was known before is brought up to date"
+        );
+        for (service, change) in changes {
+            self.note(&service, revision);
+            self.tell(&service, &change);
+        }
+    }
+
+    /// Nothing is doubted any more of whoever a change names, and of whoever had the endpoint before.
+    fn settle(&mut self, change: &Change) {
+        if self.kept.count() == 0 {
+            return;
+        }
+        let replaced = match change {
+            Change::Upsert { instance, .. } => {
+                self.kept.settled(instance.id());
+                self.kept.kept().filter(|kept| seed::replaces(instance, kept)).cloned().collect()
+            }
+            Change::Remove { id, .. } => {
+                self.kept.settled(id);
+                Vec::new()
+            }
+            Change::Reset { .. } => Vec::new(),
+        };
+        for gone in replaced {
+            self.kept.settled(gone.id());
+            self.take(&removal(change.revision(), &gone));
+        }
+    }
+
     /// Folds one change, and tells those concerned if it changed anything.
     fn take(&mut self, change: &Change) {
         let revision = change.revision();
         let touched = self.view.apply(change.clone());
         for service in touched {
-            if self.view.instances(service.as_str()).next().is_some() {
-                self.changed.insert(service.clone(), revision);
-            } else {
-                self.changed.remove(&service);
-                self.extinction = self.extinction.max(revision);
-            }
-            let concerned = self.watchers.values().filter(|slot| slot.concerns(&service));
-            concerned.for_each(|slot| slot.offer(change));
+            self.note(&service, revision);
+            self.tell(&service, change);
         }
+    }
+
+    /// A service has changed.
+    fn note(&mut self, service: &ServiceName, revision: Revision) {
+        if self.view.instances(service.as_str()).next().is_some() {
+            self.changed.insert(service.clone(), revision);
+        } else {
+            self.changed.remove(service);
+            self.extinction = self.extinction.max(revision);
+        }
+    }
+
+    fn tell(&self, service: &ServiceName, change: &Change) {
+        let concerned = self.watchers.values().filter(|slot| slot.concerns(service));
+        concerned.for_each(|slot| slot.offer(change));
     }
 
     fn reset_for(&self, interest: &Interest) -> Change {
@@ -269,99 +433,4 @@ impl Drop for Watcher {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::fixture::{ids, instance};
-    use portolan_model::InstanceId;
-
-    fn remove(service: &str, id: &str, at: u64) -> Change {
-        let (service, id) = (ServiceName::new(service).unwrap(), InstanceId::new(id).unwrap());
-        Change::Remove { revision: Revision(at), service, id }
-    }
-
-    fn upsert(service: &str, id: &str, at: u64) -> Change {
-        Change::Upsert { revision: Revision(at), instance: instance(service, id, at) }
-    }
-
-    /// One line for each change that waits.
-    async fn told(subscription: &mut Subscription) -> Vec<String> {
-        let mut lines = Vec::new();
-        while let Ok(Some(change)) =
-            tokio::time::timeout(std::time::Duration::ZERO, subscription.next()).await
-        {
-            lines.push(match change {
-                Change::Reset { revision, instances } => {
-                    format!("reset {revision} {}", ids(&instances).join(" "))
-                }
-                Change::Upsert { revision, instance } => format!("upsert {revision} {}", instance.id()),
-                Change::Remove { revision, id, .. } => format!("remove {revision} {id}"),
-            });
-        }
-        lines
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn watchers_are_reset_and_then_follow() {
-        let mirror = Mirror::default();
-        let mut all = mirror.subscribe(Interest::All);
-        let mut web = mirror.subscribe(Interest::Service(ServiceName::new("web").unwrap()));
-        assert!(told(&mut all).await.is_empty(), "nothing is known yet");
-        mirror.reset(Revision(5), vec![instance("web", "w1", 3), instance("db", "d1", 4)]);
-        assert_eq!(told(&mut all).await, ["reset 5 d1 w1"]);
-        assert_eq!(told(&mut web).await, ["reset 5 w1"]);
-        mirror.apply(upsert("db", "d2", 6));
-        mirror.apply(upsert("db", "d2", 6));
-        mirror.apply(remove("web", "w1", 7));
-        assert_eq!(told(&mut all).await, ["upsert 6 d2", "remove 7 w1"]);
-        assert_eq!(told(&mut web).await, ["remove 7 w1"]);
-        mirror.end();
-        assert_eq!(all.next().await, None);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn reading_anew_tells_only_the_difference() {
-        let mirror = Mirror::default();
-        mirror.reset(
-            Revision(1),
-            vec![instance("web", "a", 1), instance("web", "b", 1), instance("web", "m", 1)],
-        );
-        let mut web = mirror.subscribe(Interest::All);
-        told(&mut web).await;
-        mirror.reset(
-            Revision(9),
-            vec![instance("web", "b", 1), instance("web", "c", 8), instance("db", "m", 8)],
-        );
-        assert_eq!(told(&mut web).await, ["remove 9 a", "remove 9 m", "upsert 9 c", "upsert 9 m"]);
-        mirror.reset(
-            Revision(10),
-            vec![instance("web", "b", 1), instance("web", "c", 8), instance("db", "m", 8)],
-        );
-        assert!(told(&mut web).await.is_empty(), "an equal book wakes nobody");
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_laggard_is_reset() {
-        let mirror = Mirror::default();
-        mirror.reset(Revision(1), vec![]);
-        let mut all = mirror.subscribe(Interest::All);
-        told(&mut all).await;
-        for n in 0..=QUEUE_LIMIT as u64 {
-            mirror.apply(upsert("web", "a", 2 + n));
-        }
-        assert_eq!(told(&mut all).await, [format!("reset {} a", 2 + QUEUE_LIMIT)]);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn revisions_are_per_service_and_survive_extinction() {
-        let mirror = Mirror::default();
-        mirror.reset(Revision(3), vec![instance("web", "w", 3)]);
-        mirror.apply(upsert("db", "d", 5));
-        let of =
-            |service: &str| mirror.find(&ServiceName::new(service).unwrap(), &Filter::default()).revision.0;
-        assert_eq!((of("web"), of("db"), of("none")), (3, 5, 0));
-        mirror.apply(remove("db", "d", 8));
-        assert_eq!((of("web"), of("db"), of("none")), (3, 8, 8));
-        assert_eq!(mirror.list().revision, Revision(8));
-        mirror.reached(Revision(8)).await;
-    }
-}
+mod tests;

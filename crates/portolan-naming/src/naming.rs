@@ -10,6 +10,7 @@ use portolan_model::{
 };
 use runtime::{Shutdown, ShutdownTrigger, StatusBoard, Tasks, Unfinished};
 
+use crate::backend::Options;
 use crate::uri::UriError;
 
 /// How long a dropped [`Registered`] tries to deregister.
@@ -51,11 +52,19 @@ impl Naming {
     /// # Errors
     /// When the URI is malformed or names no registry, or outside a tokio runtime.
     pub fn open(uri: &str) -> Result<Self, OpenError> {
+        Self::open_with(uri, Options::default())
+    }
+
+    /// The same with more to say, for example where to keep the last known table for a start without the registry.
+    ///
+    /// # Errors
+    /// As for [`Naming::open`].
+    pub fn open_with(uri: &str, options: Options) -> Result<Self, OpenError> {
         if tokio::runtime::Handle::try_current().is_err() {
             return Err(OpenError::NoRuntime);
         }
         let board = StatusBoard::default();
-        let (registry, driver) = crate::backend::build(uri, &board)?;
+        let (registry, driver) = crate::backend::build_with(uri, options, &board)?;
         let (trigger, shutdown) = Shutdown::new();
         let tasks = Tasks::new(board.clone());
         tasks.spawn("naming", driver.run(shutdown));

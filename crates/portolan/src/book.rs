@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use portolan_model::Registry;
+use portolan_naming::Options;
 use portolan_naming::uri::RegistryUri;
 use runtime::{Shutdown, StatusBoard};
 
@@ -11,6 +12,9 @@ use crate::settings::Config;
 
 /// The setting that means the registry in this process.
 const EMBEDDED: &str = "embedded:";
+
+/// In the data directory: what was last known of a cluster.
+const LAST_KNOWN: &str = "last-known.json";
 
 /// A registry, and what keeps it.
 pub(crate) struct Book {
@@ -28,11 +32,13 @@ pub(crate) enum Keeper {
     Cluster(portolan_naming::Driver),
 }
 
-/// Opens the book that `config` names. A cluster that is away is no failure: it is caught up with later.
+/// Opens the book that `config` names. A cluster that is away is no failure: what was last known is served, and
+/// caught up with later.
 pub(crate) async fn open(config: &Config, board: &StatusBoard) -> Result<Book, Failure> {
     let uri = config.registry.uri.as_str();
     if uri != EMBEDDED {
-        let (registry, driver) = portolan_naming::build(uri, board)
+        let options = Options { keep: Some(config.data_dir.join(LAST_KNOWN)) };
+        let (registry, driver) = portolan_naming::build_with(uri, options, board)
             .map_err(|error| Failure::failed(format_args!("--registry: {error}")))?;
         let shown: RegistryUri = uri.parse().map_err(Failure::failed)?;
         let place = shown.to_string(); // without credentials

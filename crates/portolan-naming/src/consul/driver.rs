@@ -374,7 +374,7 @@ impl Loop {
                 (State::Running, format!("reading {}, registering at {at}", session.server()))
             }
             (None, _) | (_, None) => match &self.trouble {
-                Some(why) => (State::Degraded, why.clone()),
+                Some(why) => (State::Degraded, self.mirror.meanwhile(why)),
                 None => return,
             },
         };

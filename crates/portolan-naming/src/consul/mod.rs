@@ -53,8 +53,12 @@ const QUEUE: usize = 1024;
 
 /// A handle and what drives it; nothing is connected to before [`Driver::run`].
 pub fn build(config: Config, board: &StatusBoard) -> (Arc<dyn Registry>, Driver) {
+    build_over(config, Mirror::default(), board)
+}
+
+/// The same, with a mirror that may know something already.
+pub(crate) fn build_over(config: Config, mirror: Mirror, board: &StatusBoard) -> (Arc<dyn Registry>, Driver) {
     let (commands, taken) = mpsc::channel(QUEUE);
-    let mirror = Mirror::default();
     let handle = Handle { config: config.clone(), mirror: mirror.clone(), commands };
     (Arc::new(handle), Driver::new(config, mirror, taken, board.reporter("registry")))
 }
@@ -68,7 +72,7 @@ struct Handle {
 impl Handle {
     async fn write(&self, id: InstanceId, goal: Goal) -> Result<Revision, RegistryError> {
         let unavailable = |why: &str| RegistryError::Unavailable(why.into());
-        self.known().await?;
+        self.read().await?;
         let deadline = Instant::now() + DEADLINE;
         let (job, answer) = Job::new(id, goal, deadline);
         let sent = timeout(DEADLINE, self.commands.send(job)).await;
@@ -77,10 +81,15 @@ impl Handle {
         answer.await.map_err(|_| unavailable("the registry's driver has ended"))?
     }
 
-    /// Waits until the catalog was read once.
+    /// Waits until something is known.
     async fn known(&self) -> Result<(), RegistryError> {
+        if self.mirror.is_filled() { Ok(()) } else { self.read().await }
+    }
+
+    /// Waits until the catalog was read once.
+    async fn read(&self) -> Result<(), RegistryError> {
         let why = || RegistryError::Unavailable("its catalog could not be read yet".into());
-        if self.mirror.is_filled() {
+        if self.mirror.is_read() {
             return Ok(());
         }
         timeout(DEADLINE, self.mirror.reached(Revision::default())).await.map_err(|_| why())

@@ -51,8 +51,12 @@ const PONG: Duration = Duration::from_millis(800);
 
 /// Makes a registry over etcd and what drives it. Nothing is connected before [`Driver::run`].
 pub fn build(config: Config, board: &StatusBoard) -> (Arc<dyn Registry>, Driver) {
+    build_over(config, Mirror::default(), board)
+}
+
+/// The same, with a mirror that may know something already.
+pub(crate) fn build_over(config: Config, mirror: Mirror, board: &StatusBoard) -> (Arc<dyn Registry>, Driver) {
     let (sender, orders) = mpsc::channel(IN_HAND);
-    let mirror = Mirror::default();
     let registry = Etcd { mirror: mirror.clone(), orders: sender, patience: config.timeout };
     let state = State::new(mirror.clone(), Book::new(config.layout.clone()), Doubts::new(config.grace));
     let driver = Driver { config, mirror, state, orders, reporter: board.reporter("registry") };
@@ -119,6 +123,9 @@ impl Etcd {
     }
 
     async fn filled(&self) -> Result<(), RegistryError> {
+        if self.mirror.is_filled() {
+            return Ok(());
+        }
         timeout(self.patience, self.mirror.reached(Revision(0))).await.map_err(|_| self.late())
     }
 
@@ -159,7 +166,8 @@ impl Driver {
                 Ok(Ended::Lost(fault)) => fault.to_string(),
                 Err(reason) => reason,
             };
-            if self.reporter.say(Standing::Degraded, format!("etcd is away: {server}: {reason}")) {
+            let away = self.mirror.meanwhile(&format!("etcd is away: {server}: {reason}"));
+            if self.reporter.say(Standing::Degraded, away) {
                 tracing::warn!(server, reason, "etcd is away; trying another server");
             }
             // Whoever lasted was no failure to connect.

@@ -143,7 +143,7 @@ impl State {
         let another_history = revision < self.book.revision();
         let outcome = self.book.reset(revision, found);
         self.doubts.renew(now);
-        if self.mirror.is_filled() {
+        if self.mirror.is_read() {
             self.fold(outcome, another_history, now);
         } else {
             self.mirror.reset(revision_of(revision), self.book.all());

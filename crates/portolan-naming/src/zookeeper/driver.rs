@@ -243,6 +243,7 @@ impl Work {
     /// An answer for people: ZooKeeper is not there.
     pub(super) fn away(&self, why: &str) {
         let said = format!("{}: {why}; answering from what is known", self.config.shown);
+        let said = self.mirror.meanwhile(&said);
         if self.reporter.say(State::Degraded, said) {
             tracing::warn!(why, "zookeeper: away");
         }

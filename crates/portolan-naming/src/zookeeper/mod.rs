@@ -49,7 +49,11 @@ const QUEUE_LIMIT: usize = 1024;
 
 /// A registry that connects to ZooKeeper once its driver runs. The driver reports as `registry` on `board`.
 pub fn build(config: Config, board: &StatusBoard) -> (Arc<dyn Registry>, Driver) {
-    let mirror = Mirror::default();
+    build_over(config, Mirror::default(), board)
+}
+
+/// The same, with a mirror that may know something already.
+pub(crate) fn build_over(config: Config, mirror: Mirror, board: &StatusBoard) -> (Arc<dyn Registry>, Driver) {
     let (sender, commands) = mpsc::channel(QUEUE_LIMIT);
     let handle = Handle { mirror: mirror.clone(), commands: sender, patience: config.timeout };
     (Arc::new(handle), Driver::new(config, mirror, commands, board))

@@ -6,6 +6,7 @@ mod battery;
 mod bench;
 mod faults;
 mod handle;
+mod kept;
 mod leases;
 mod outside;
 mod secured;

@@ -109,7 +109,8 @@ pub(crate) const SETTINGS: &[Setting] = &[
              `~/.local/share/portolan` for anybody else",
             Environment::data_dir,
         ),
-        about: "Where the registry keeps its book. One process at a time may use it.",
+        about: "Where the registry keeps its book; one process at a time may use it. With a cluster as registry, where \
+                the last known table is kept: a start that finds the cluster away serves what was known before.",
         put: |config, text| put(&mut config.data_dir, text),
     },
     Setting {

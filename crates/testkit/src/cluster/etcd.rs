@@ -100,6 +100,12 @@ impl Etcd {
         self.members[n].process = Some(Process::start(command, &log));
     }
 
+    /// Takes from a member that was killed what it had on disk.
+    pub fn forget(&mut self, n: usize) {
+        let data = self.directory.path().join(n.to_string());
+        std::fs::remove_dir_all(data).expect("a directory to remove");
+    }
+
     /// Kills all members and starts them again.
     pub fn restart_all(&mut self) {
         (0..self.members.len()).for_each(|n| self.kill(n));
