@@ -11,6 +11,7 @@ mod filter;
 mod id;
 mod instance;
 mod registry;
+pub mod route_meta;
 mod view;
 
 pub use change::{Change, ChangeSource, Interest, Subscription};

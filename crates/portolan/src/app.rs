@@ -170,6 +170,7 @@ fn follow_engine(
     told.internal = docker.internal;
     told.explicit = docker.explicit;
     told.tags.clone_from(&docker.tags);
+    told.network.clone_from(&docker.network);
     told.ip_label.clone_from(&docker.ip_label);
     told.period = docker.period;
     let registrator = registrator::build(told, Arc::new(engine), Arc::clone(registry), board);

@@ -1,10 +1,11 @@
 //! What a registrator is told.
 
-use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
 use portolan_model::{IdError, Owner};
+
+use crate::desired::TagsTemplate;
 
 /// What a registrator is told. Start from [`Config::new`].
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,8 +22,10 @@ pub struct Config {
     pub internal: bool,
     /// Register only what was given a name.
     pub explicit: bool,
-    /// Added to the tags of every instance.
-    pub tags: BTreeSet<String>,
+    /// Makes tags for every instance beside those its container says.
+    pub tags: TagsTemplate,
+    /// The network whose addresses to register when a container is on several; only with `internal`.
+    pub network: Option<String>,
     /// A label that holds the address to register, up to its last `/`.
     pub ip_label: Option<String>,
     /// The longest time between two reads of everything, also when the engine tells nothing.
@@ -47,7 +50,8 @@ impl Config {
             force_ip: false,
             internal: false,
             explicit: false,
-            tags: BTreeSet::new(),
+            tags: TagsTemplate::default(),
+            network: None,
             ip_label: None,
             period: Duration::from_secs(15),
             stop_margin: Duration::from_secs(10),

@@ -22,6 +22,8 @@ pub struct Container {
     pub id: ContainerId,
     /// Its name, without the leading slash.
     pub name: String,
+    /// What it calls itself: the host name inside it.
+    pub hostname: String,
     /// The image as the user named it.
     pub image: String,
     /// Environment as `KEY=value` lines, in the engine's order.
@@ -91,7 +93,7 @@ pub enum Transport {
 /// Where a port is published on the host.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Binding {
-    /// The one host address it is published on; `None` is every address.
+    /// The host address it is published on; an unspecified one is every address of its family, `None` every address.
     pub host: Option<IpAddr>,
     /// The host port.
     pub port: u16,
@@ -186,6 +188,19 @@ impl Signal {
     /// that does not catch them, and programs that do catch them mostly do so to end well.
     pub fn ends_a_process(self) -> bool {
         matches!(self.0, 2 | 3 | 9 | 15)
+    }
+}
+
+impl Binding {
+    /// Whether it is published on every address, of its family at least.
+    pub fn is_everywhere(self) -> bool {
+        self.host.is_none_or(|host| host.is_unspecified())
+    }
+
+    /// Whether who connects to this host's address `ip` can get there; on one particular address that is that address's
+    /// own business.
+    pub fn is_reached_at(self, ip: IpAddr) -> bool {
+        self.host.is_none_or(|host| !host.is_unspecified() || host.is_ipv4() == ip.is_ipv4())
     }
 }
 

@@ -1,8 +1,10 @@
 //! Which instances there should be, out of what runs and what was configured. Pure: no engine, no registry, no clock.
 
 mod address;
+mod labels;
 mod metadata;
 mod problem;
+mod template;
 #[cfg(test)]
 pub(crate) mod tests;
 
@@ -19,8 +21,10 @@ use crate::config::Config;
 use crate::container::{CheckStatus, Container, Port, Transport};
 use crate::world::{Seen, Standing};
 use address::{Addresses, Choice};
-use metadata::{Metadata, tags};
+use labels::{Front, Labels};
+use metadata::Metadata;
 pub use problem::{Problem, ProblemKind};
+pub use template::{TagsTemplate, TemplateError};
 
 /// The most ports of one container that become instances.
 pub const PORTS_LIMIT: usize = 1024;
@@ -155,104 +159,126 @@ fn drafts<'a>(
     addresses: &Addresses<'_>,
     problems: &mut BTreeSet<Problem>,
 ) -> Vec<Draft<'a>> {
-    let mut ports = address::ports(container, config.internal);
+    let mut ports = address::ports(container, config);
     // An ignored port is still one of a group: its sibling keeps its name when the ignoring begins.
     let in_group = ports.len() > 1;
     if ports.len() > PORTS_LIMIT {
         problems.insert(Problem::of(container, None, ProblemKind::TooManyPorts { count: ports.len() }));
         ports.truncate(PORTS_LIMIT);
     }
+    let labels = Labels::of(container);
+    let described =
+        ports.into_iter().map(|(port, binding)| (port, binding, Metadata::of(container, port.number)));
+    let meant: Vec<_> = described
+        .filter(|(port, _, said)| said.is_meant(config.explicit) && labels.enabled(port.number))
+        .collect();
+    if meant.is_empty() {
+        return Vec::new();
+    }
+    let front = labels.front(meant.iter().map(|(port, ..)| *port));
+    if let Front::Unknown(text) = &front {
+        problems.insert(Problem::of(container, None, ProblemKind::RoutePort(text.clone())));
+    }
+    let tags = config.tags.tags(container).unwrap_or_else(|why| {
+        problems.insert(Problem::of(container, None, ProblemKind::Tags(why)));
+        BTreeSet::new()
+    });
+    let common = Common { container, config, labels, front, tags, in_group };
     let mut drafts = Vec::new();
-    for (port, binding) in ports {
-        let said = Metadata::of(container, port.number);
-        match draft(container, port, in_group, said, config, || addresses.of(container, port, binding)) {
-            Ok(Some((draft, more))) => {
+    for (port, binding, said) in meant {
+        match common.draft(port, said, || addresses.of(container, port, binding)) {
+            Ok((draft, more)) => {
                 drafts.push(draft);
                 problems.extend(more.into_iter().map(|kind| Problem::of(container, Some(port), kind)));
             }
-            Ok(None) => {}
             Err(kind) => _ = problems.insert(Problem::of(container, Some(port), kind)),
         }
     }
     drafts
 }
 
-type Drafted<'a> = Option<(Draft<'a>, Vec<ProblemKind>)>;
-
-fn draft<'a>(
+/// What all ports of a container have in common.
+struct Common<'a, 'c> {
     container: &'a Container,
-    port: Port,
+    config: &'c Config,
+    labels: Labels<'a>,
+    front: Front,
+    tags: BTreeSet<String>,
     in_group: bool,
-    mut said: Metadata,
-    config: &Config,
-    address: impl FnOnce() -> Result<(Endpoint, Choice, Option<ProblemKind>), ProblemKind>,
-) -> Result<Drafted<'a>, ProblemKind> {
-    if said.take("ignore").is_some() {
-        return Ok(None);
-    }
-    let said_name = said.take("name");
-    if config.explicit && said_name.is_none() {
-        return Ok(None);
-    }
-    let (protocol, suffix) = match port.transport {
-        Transport::Tcp => (Protocol::Tcp, ""),
-        Transport::Udp => (Protocol::Udp, ":udp"),
-        Transport::Sctp => return Err(ProblemKind::Transport),
-    };
-    let name = match said_name {
-        Some(name) if name.for_port => name.text,
-        other => {
-            let base = other.map_or_else(|| image_base(&container.image).to_owned(), |name| name.text);
-            if in_group { format!("{base}-{}", port.number) } else { base }
-        }
-    };
-    let service = ServiceName::new(&name).map_err(ProblemKind::Name)?;
-    let (endpoint, choice, label_problem) = address()?;
-    let mut problems: Vec<ProblemKind> = label_problem.into_iter().collect();
+}
 
-    let asked_id = said.take("id").and_then(|id| match InstanceId::new(&id.text) {
-        Ok(id) => Some(id),
-        Err(error) => {
-            problems.push(ProblemKind::Id(error));
-            None
+impl<'a> Common<'a, '_> {
+    fn draft(
+        &self,
+        port: Port,
+        mut said: Metadata,
+        address: impl FnOnce() -> Result<(Endpoint, Choice, Option<ProblemKind>), ProblemKind>,
+    ) -> Result<(Draft<'a>, Vec<ProblemKind>), ProblemKind> {
+        let Self { container, config, labels, front, in_group, .. } = self;
+        // An empty one ignores nothing, and is no attribute.
+        said.take("ignore");
+        let (protocol, suffix) = match port.transport {
+            Transport::Tcp => (Protocol::Tcp, ""),
+            Transport::Udp => (Protocol::Udp, ":udp"),
+            Transport::Sctp => return Err(ProblemKind::Transport),
+        };
+        let name = match said.take("name") {
+            Some(name) if name.for_port => name.text,
+            other => {
+                let base = other.map_or_else(|| image_base(&container.image).to_owned(), |name| name.text);
+                if *in_group { format!("{base}-{}", port.number) } else { base }
+            }
+        };
+        let service = ServiceName::new(&name).map_err(ProblemKind::Name)?;
+        let (endpoint, choice, address_problem) = address()?;
+        let mut problems: Vec<ProblemKind> = address_problem.into_iter().collect();
+
+        let asked_id = said.take("id").and_then(|id| match InstanceId::new(&id.text) {
+            Ok(id) => Some(id),
+            Err(error) => {
+                problems.push(ProblemKind::Id(error));
+                None
+            }
+        });
+        let id = InstanceId::new(format!("{}:{}:{}{suffix}", config.hostname, container.name, port.number))
+            .map_err(ProblemKind::Id)?;
+        let mut tags = said.take("tags").map(|tagged| metadata::tags(&tagged.text)).unwrap_or_default();
+        tags.extend(self.tags.iter().cloned());
+        if protocol == Protocol::Udp {
+            tags.insert("udp".to_owned());
         }
-    });
-    let id = InstanceId::new(format!("{}:{}:{}{suffix}", config.hostname, container.name, port.number))
-        .map_err(ProblemKind::Id)?;
-    let mut tags = said.take("tags").map(|tagged| tags(&tagged.text)).unwrap_or_default();
-    tags.extend(config.tags.iter().cloned());
-    if protocol == Protocol::Udp {
-        tags.insert("udp".to_owned());
+        let mut flaws = Vec::new();
+        let check = spec::parse(&|key| said.get(key), port.transport, &mut flaws);
+        problems.extend(flaws.into_iter().map(ProblemKind::Check));
+        let mut meta = said.rest();
+        labels.ask_for_route(port, front, &mut meta);
+        within_limits(&mut tags, &mut meta, &mut problems);
+        let weight = labels.get(port.number, "weight").or(meta.get("weight").map(String::as_str));
+        let weight = match weight.map(|text| (text, text.trim().parse())) {
+            None => Weight::default(),
+            Some((_, Ok(weight))) => Weight(weight),
+            Some((text, Err(_))) => {
+                problems.push(ProblemKind::Weight(text.to_owned()));
+                Weight::default()
+            }
+        };
+        let registration = Registration {
+            id,
+            service,
+            endpoint,
+            protocol,
+            tags,
+            meta,
+            weight,
+            zone: None,
+            owner: config.owner.clone(),
+            incarnation: Incarnation(container.life.started_at.0),
+            health: health(container),
+        };
+        let Registration { endpoint, incarnation, .. } = &registration;
+        let check = check.map(|spec| Check::new(spec, container, port, endpoint, *incarnation));
+        Ok((Draft { container, port, asked_id, registration, choice, check }, problems))
     }
-    let mut flaws = Vec::new();
-    let check = spec::parse(&|key| said.get(key), port.transport, &mut flaws);
-    problems.extend(flaws.into_iter().map(ProblemKind::Check));
-    let mut meta = said.rest();
-    within_limits(&mut tags, &mut meta, &mut problems);
-    let weight = match meta.get("weight").map(|text| (text, text.trim().parse())) {
-        None => Weight::default(),
-        Some((_, Ok(weight))) => Weight(weight),
-        Some((text, Err(_))) => {
-            problems.push(ProblemKind::Weight(text.clone()));
-            Weight::default()
-        }
-    };
-    let registration = Registration {
-        id,
-        service,
-        endpoint,
-        protocol,
-        tags,
-        meta,
-        weight,
-        zone: None,
-        owner: config.owner.clone(),
-        incarnation: Incarnation(container.life.started_at.0),
-        health: health(container),
-    };
-    let Registration { endpoint, incarnation, .. } = &registration;
-    let check = check.map(|spec| Check::new(spec, container, port, endpoint, *incarnation));
-    Ok(Some((Draft { container, port, asked_id, registration, choice, check }, problems)))
 }
 
 /// The last part of an image's path without tag and digest: `reg:5000/team/my-app:1.2` is `my-app`.

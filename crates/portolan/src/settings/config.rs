@@ -1,10 +1,10 @@
 //! What the settings mean: plain typed values, all of them present.
 
-use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use registrator::desired::TagsTemplate;
 use routing::{Policy, RouteSpec};
 
 /// All that `portolan up` needs to know.
@@ -56,7 +56,8 @@ pub(crate) struct Docker {
     pub(crate) ip: IpAddr,
     pub(crate) force_ip: bool,
     pub(crate) ip_label: Option<String>,
-    pub(crate) tags: BTreeSet<String>,
+    pub(crate) network: Option<String>,
+    pub(crate) tags: TagsTemplate,
     pub(crate) period: Duration,
 }
 
@@ -87,7 +88,8 @@ impl Config {
                 ip: nowhere.ip(),
                 force_ip: false,
                 ip_label: None,
-                tags: BTreeSet::new(),
+                network: None,
+                tags: TagsTemplate::default(),
                 period: none,
             },
             routes: Vec::new(),

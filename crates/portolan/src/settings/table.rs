@@ -1,6 +1,8 @@
 //! The one table of settings. Flags, environment names, file keys, defaults, the reference and the config itself all
 //! come from these rows; to add a setting, add a field to `Config` and a row here.
 
+use registrator::desired::TagsTemplate;
+
 use super::config::Config;
 use super::environment::Environment;
 use super::value::{list, positive, put, within};
@@ -369,6 +371,18 @@ pub(crate) const SETTINGS: &[Setting] = &[
         put: |config, text| put(&mut config.docker.force_ip, text),
     },
     Setting {
+        key: "docker.network",
+        flag: Flag::Takes("network"),
+        kind: Kind::Text,
+        fallback: Fallback::Is(""),
+        about: "With `--internal`: the network whose address is registered for containers on several. Empty, or where a container is not on it: \
+                the network it was started on, else the first by name. A container's label `portolan.network` comes first.",
+        put: |config, text| {
+            config.docker.network = Some(text.to_owned()).filter(|network| !network.is_empty());
+            Ok(())
+        },
+    },
+    Setting {
         key: "docker.ip_label",
         flag: Flag::Takes("ip-label"),
         kind: Kind::Text,
@@ -384,8 +398,12 @@ pub(crate) const SETTINGS: &[Setting] = &[
         flag: Flag::Takes("tags"),
         kind: Kind::List,
         fallback: Fallback::Is(""),
-        about: "Tags added to every instance that is registered.",
-        put: |config, text| list(&mut config.docker.tags, text),
+        about: "Tags added to every instance that is registered; also a template over its container, as gliderlabs/registrator's `-tags`: \
+                `{{.Config.Image}},{{mIndex \"team\" .Config.Labels}}`.",
+        put: |config, text| {
+            config.docker.tags = TagsTemplate::parse(text).map_err(|error| error.to_string())?;
+            Ok(())
+        },
     },
     Setting {
         key: "docker.period",

@@ -140,7 +140,7 @@ fn every_setting_is_named_once_and_its_default_is_good() {
 fn lists_and_the_gateways_own_defaults() {
     let got = settle(&["--tags", "a, b"], &Environment::default(), "proxy.trusted_proxies = ['10.0.0.0/8']")
         .unwrap();
-    assert_eq!(got.config.docker.tags, ["a".to_owned(), "b".to_owned()].into());
+    assert_eq!(got.config.docker.tags.source(), "a, b");
     assert_eq!(got.config.proxy.trusted_proxies.len(), 1);
     let got = settle(&[], &Environment::default(), "proxy.trusted_proxies = ['10.0.0.0/99']");
     assert!(got.unwrap_err().starts_with("p.toml:1: proxy.trusted_proxies: "));

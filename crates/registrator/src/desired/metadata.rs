@@ -57,6 +57,11 @@ impl Metadata {
         self.0.get(key).map(|value| value.text.as_str()).filter(|text| !text.is_empty())
     }
 
+    /// Whether the port is to be registered: nothing ignores it, and it has a name if it must.
+    pub(super) fn is_meant(&self, explicit: bool) -> bool {
+        self.get("ignore").is_none() && (!explicit || self.get("name").is_some())
+    }
+
     /// All that was not taken.
     pub(super) fn rest(self) -> BTreeMap<String, String> {
         self.0.into_iter().map(|(key, value)| (key, value.text)).collect()

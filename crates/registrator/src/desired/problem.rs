@@ -1,6 +1,7 @@
 //! What somebody should mend: values, so that they can be shown, compared and counted, not only logged.
 
 use std::fmt;
+use std::net::IpAddr;
 
 use portolan_model::{IdError, InstanceId};
 
@@ -52,6 +53,26 @@ pub enum ProblemKind {
         /// What it holds.
         text: String,
     },
+    /// The label that chooses a network names one it is not on; registered as without it.
+    #[error("label portolan.network names {network:?}, which it is not on: not used")]
+    OtherNetwork {
+        /// The network.
+        network: String,
+    },
+    /// It is published for one family of addresses, this host's address is of the other; registered all the same.
+    #[error("it is published on every address, but not of the family of {ip}, where it is registered")]
+    OtherFamily {
+        /// The address of this host.
+        ip: IpAddr,
+    },
+    /// The label that says which port the container's route leads to names none; registered without the route.
+    #[error(
+        "label portolan.port names {0:?}, which is no TCP port that is registered: no route is asked for"
+    )]
+    RoutePort(String),
+    /// The template of tags made none; registered without them.
+    #[error("the tags template {0}: registered without its tags")]
+    Tags(String),
     /// There is no address to reach it at; not registered.
     #[error("it has no address ({0}): not registered")]
     NoAddress(&'static str),

@@ -9,16 +9,21 @@ use portolan_model::{
     Endpoint, Health, Incarnation, InstanceId, Protocol, Registration, ServiceName, Weight,
 };
 
-use super::{Desired, desired};
+use super::{Desired, TagsTemplate, desired};
 use crate::config::Config;
 use crate::container::{Binding, CheckStatus, Container, ContainerId, EngineTime, Life, NetworkMode, Signal};
 use crate::world::{Seen, Standing};
+
+mod labels;
+mod networks;
+mod vectors;
 
 /// A running container of image `nginx` with `80/tcp` published on every address as 32768.
 pub(crate) fn container(name: &str) -> Container {
     Container {
         id: ContainerId::new(format!("{name}-0123456789abcdef")),
         name: name.to_owned(),
+        hostname: "0123456789ab".to_owned(),
         image: "nginx".to_owned(),
         env: Vec::new(),
         labels: BTreeMap::new(),
@@ -412,7 +417,7 @@ fn tags() {
     check(web().env(&[r"SERVICE_TAGS=foo,bar\,baz,,"]), &["nginx H:web:80 10.0.0.9:32768 {bar,baz foo}"]);
     check(web().env(&["SERVICE_TAGS=,,,,"]), &["nginx H:web:80 10.0.0.9:32768"]);
     check(web().env(&["SERVICE_80_TAGS=p", "SERVICE_TAGS=g"]), &["nginx H:web:80 10.0.0.9:32768 {p}"]);
-    let more = Config { tags: BTreeSet::from(["z".to_owned()]), ..config() };
+    let more = Config { tags: TagsTemplate::parse("z").unwrap(), ..config() };
     check_with(
         &more,
         web().no_ports().port("53/udp", &["5353"]).env(&["SERVICE_TAGS=a"]),

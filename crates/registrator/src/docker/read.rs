@@ -21,6 +21,9 @@ const STOP_TIMEOUT: Duration = Duration::from_secs(10);
 /// "For ever", and the longest stop that is waited for.
 const STOP_TIMEOUT_LIMIT: Duration = Duration::from_secs(86_400);
 
+/// The shortest beginning of a network's id that is taken for one: what listings show.
+const NETWORK_ID_LENGTH: usize = 12;
+
 /// What the engine says of one container.
 pub(super) fn container(id: ContainerId, found: ContainerInspectResponse) -> Result<Container, SourceError> {
     let name = found.name.unwrap_or_default().trim_start_matches('/').to_owned();
@@ -32,6 +35,7 @@ pub(super) fn container(id: ContainerId, found: ContainerInspectResponse) -> Res
     let mode = found.host_config.and_then(|host| host.network_mode).unwrap_or_default();
     Ok(Container {
         name,
+        hostname: config.hostname.unwrap_or_default(),
         image: config.image.unwrap_or_default(),
         env: config.env.unwrap_or_default(),
         labels: config.labels.unwrap_or_default().into_iter().collect(),
@@ -41,7 +45,7 @@ pub(super) fn container(id: ContainerId, found: ContainerInspectResponse) -> Res
             .iter()
             .filter_map(|port| port.parse().ok())
             .collect(),
-        network_mode: network_mode(&mode),
+        network_mode: network_mode(&mode, &networks),
         networks: addresses(&networks),
         bindings: bindings(networks),
         life: life(&id, found.state.unwrap_or_default(), config.healthcheck.as_ref())?,
@@ -80,13 +84,19 @@ fn is_check(healthcheck: &HealthConfig) -> bool {
     test.first().is_some_and(|kind| !kind.is_empty() && kind != "NONE")
 }
 
-fn network_mode(mode: &str) -> NetworkMode {
+/// A network may be named by its id; containers are attached by name.
+fn network_mode(mode: &str, settings: &NetworkSettings) -> NetworkMode {
     match (mode, mode.split_once(':')) {
         ("" | "default" | "bridge", _) => NetworkMode::Bridge,
         ("host", _) => NetworkMode::Host,
         ("none", _) => NetworkMode::None,
         (_, Some(("container", other))) => NetworkMode::Container(other.to_owned()),
-        (name, _) => NetworkMode::User(name.to_owned()),
+        (name, _) => {
+            let mut networks = settings.networks.iter().flatten();
+            let is_id = |id: &String| id.starts_with(name) && name.len() >= NETWORK_ID_LENGTH;
+            let by_id = networks.find(|(_, endpoint)| endpoint.network_id.as_ref().is_some_and(is_id));
+            NetworkMode::User(by_id.map_or(name, |(known, _)| known).to_owned())
+        }
     }
 }
 
@@ -117,7 +127,7 @@ fn binding(published: &PortBinding) -> Option<Binding> {
         "" => None,
         text => Some(text.parse().ok()?),
     };
-    Some(Binding { host: host.filter(|ip| !ip.is_unspecified()), port })
+    Some(Binding { host, port })
 }
 
 fn stop_timeout(seconds: Option<i64>) -> Duration {

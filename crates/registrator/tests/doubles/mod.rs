@@ -25,6 +25,7 @@ pub fn container(name: &str) -> Container {
     Container {
         id: ContainerId::new(format!("{name}-0123456789abcdef")),
         name: name.to_owned(),
+        hostname: "0123456789ab".to_owned(),
         image: "nginx".to_owned(),
         env: Vec::new(),
         labels: BTreeMap::new(),
