@@ -10,16 +10,26 @@
 //! - **What vanishes may come back.** After a cluster lost its memory (its index went back), and when the last instances
 //!   of a service vanish while they are well (an agent restarted without its data), they stay for a while: their owners
 //!   register them again. Not so when this handle removed them.
+//! - **Silence may be nobody's who is silent.** When the last usable instances of a service are critical only because no
+//!   sign of life came (Consul restarts with such checks critical), they stay as they were for a while: either the signs
+//!   come again, or nobody is left to send a request to anyway.
+
+#[cfg(test)]
+mod tests;
 
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use portolan_model::{Change, Instance, InstanceId, Revision, ServiceName};
+use portolan_model::{Change, Instance, InstanceId, Phase, Revision, ServiceName};
 use tokio::time::Instant;
 
 use super::row::Row;
+
+/// How long the last usable instances of a service are shown as they were when they are only silent: longer than any
+/// driver waits before it tries a server again. Not so where what vanishes is believed at once.
+const SILENCE: Duration = Duration::from_secs(5);
 
 /// See the module's head.
 #[derive(Debug)]
@@ -34,6 +44,7 @@ pub(super) struct Book {
     grace: Duration,
     /// Until when nothing that vanishes is believed gone.
     doubt: Option<Instant>,
+    /// What is shown although it has vanished or is silent, and until when.
     vanished: BTreeMap<InstanceId, Instant>,
     /// What this handle removes: that it vanishes is no surprise.
     leaving: BTreeSet<InstanceId>,
@@ -154,7 +165,7 @@ impl Book {
         self.vanished.values().min().copied()
     }
 
-    /// How many are shown although they have vanished.
+    /// How many are shown although they have vanished or are silent.
     pub(super) fn kept(&self) -> usize {
         self.vanished.len()
     }
@@ -163,7 +174,14 @@ impl Book {
     pub(super) fn expire(&mut self, now: Instant) -> Vec<Change> {
         let due: Vec<_> =
             self.vanished.iter().filter(|(_, until)| **until <= now).map(|(id, _)| id.clone()).collect();
-        due.into_iter().filter_map(|id| self.remove(&id)).collect()
+        let mut changes = Vec::new();
+        for id in due {
+            match self.winner(&id).cloned() {
+                Some(silent) => changes.extend(self.show(silent)),
+                None => changes.extend(self.remove(&id)),
+            }
+        }
+        changes
     }
 
     /// Shows for `touched` what the rows say now.
@@ -176,7 +194,20 @@ impl Book {
             }
         }
         fresh.sort_by_key(|row| row.modified);
-        let mut changes: Vec<_> = fresh.into_iter().flat_map(|row| self.show(row)).collect();
+        let mut changes = Vec::new();
+        let mut usable = BTreeMap::new();
+        for mut row in fresh {
+            let kept = match row.is_silent() {
+                true => self.keep_silent(&row, &mut usable, now),
+                false => None,
+            };
+            if kept.is_some() {
+                row.registration.health = row.unheard;
+            }
+            let id = row.id().clone();
+            changes.extend(self.show(row));
+            self.vanished.extend(kept.map(|until| (id, until)));
+        }
         for id in gone {
             let kept = self.shown.get(&id).and_then(|instance| self.keep_until(instance, now));
             match kept {
@@ -198,6 +229,31 @@ impl Book {
         let last_ones = !self.services.contains_key(instance.service()) && instance.takes_new_work();
         let of_grace = last_ones.then_some(now + self.grace).filter(|until| *until > now);
         of_doubt.max(of_grace)
+    }
+
+    /// Until when to show a silent instance as it was; `None` believes the silence. `usable` remembers for this settling
+    /// which services have an instance that is heard of.
+    fn keep_silent(
+        &self,
+        row: &Row,
+        usable: &mut BTreeMap<ServiceName, bool>,
+        now: Instant,
+    ) -> Option<Instant> {
+        if let Some(until) = self.vanished.get(row.id()) {
+            return Some(*until).filter(|until| *until > now);
+        }
+        if self.grace.is_zero() || !self.shown.get(row.id())?.takes_new_work() {
+            return None;
+        }
+        let of_doubt = self.doubt.filter(|until| *until > now);
+        let others = *usable.entry(row.service().clone()).or_insert_with(|| self.has_usable(row.service()));
+        of_doubt.max((!others).then_some(now + SILENCE))
+    }
+
+    fn has_usable(&self, service: &ServiceName) -> bool {
+        let keys = self.services.get(service).into_iter().flatten();
+        let mut rows = keys.filter_map(|(id, _)| self.winner(id));
+        rows.any(|row| row.registration.health.takes_traffic() && row.phase != Phase::Draining)
     }
 
     fn show(&mut self, row: Row) -> Vec<Change> {
@@ -250,154 +306,4 @@ fn preference(a: &Row, b: &Row) -> Ordering {
     };
     let healthier = b.registration.health.cmp(&a.registration.health);
     a.reachable.cmp(&b.reachable).then(lives).then(healthier).then(a.created.cmp(&b.created))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::fixture;
-    use portolan_model::{Health, Incarnation, Owner, Phase};
-
-    fn row(service: &str, id: &str, node: &str, modified: u64) -> Row {
-        let instance = fixture::instance(service, id, modified);
-        Row {
-            node: node.to_owned(),
-            service_id: id.to_owned(),
-            registration: instance.registration.clone(),
-            phase: Phase::Adult,
-            ours: true,
-            alive: None,
-            word: None,
-            marks: Default::default(),
-            reachable: true,
-            created: modified,
-            modified,
-        }
-    }
-
-    fn name(service: &str) -> ServiceName {
-        ServiceName::new(service).unwrap()
-    }
-
-    fn take(book: &mut Book, service: &str, rows: Vec<Row>) -> Vec<String> {
-        told(book.take(&name(service), rows, Instant::now()))
-    }
-
-    fn told(changes: Vec<Change>) -> Vec<String> {
-        let told = changes.into_iter().map(|change| match change {
-            Change::Upsert { revision, instance } => {
-                format!("{revision}+{}:{}", instance.service(), instance.id())
-            }
-            Change::Remove { revision, service, id } => format!("{revision}-{service}:{id}"),
-            Change::Reset { .. } => unreachable!("a book tells only differences"),
-        });
-        told.collect()
-    }
-
-    #[test]
-    fn differences_in_order_and_with_growing_revisions() {
-        let mut book = Book::new(Duration::ZERO);
-        book.fill(3);
-        let rows = || vec![row("web", "b", "n", 7), row("web", "a", "n", 9)];
-        assert_eq!(take(&mut book, "web", rows()), ["7+web:b", "9+web:a"]);
-        assert!(take(&mut book, "web", rows()).is_empty(), "the same again tells nothing");
-        assert_eq!(take(&mut book, "api", vec![row("api", "c", "n", 5)]), ["10+api:c"], "read late");
-        assert_eq!(take(&mut book, "web", vec![row("web", "a", "n", 9)]), ["11-web:b"]);
-        assert_eq!(take(&mut book, "web", vec![]), ["12-web:a"]);
-        assert_eq!(book.services().collect::<Vec<_>>(), [&name("api")]);
-    }
-
-    #[test]
-    fn the_first_read_has_the_indexes_of_consul() {
-        let mut book = Book::new(Duration::ZERO);
-        take(&mut book, "web", vec![Row { modified: 9, ..row("web", "a", "n", 7) }]);
-        take(&mut book, "api", vec![row("api", "c", "n", 5)]);
-        book.fill(12);
-        let known: Vec<_> = book.all().iter().map(|i| (i.created.0, i.modified.0)).collect();
-        assert_eq!((known, book.revision()), (vec![(7, 9), (5, 5)], Revision(12)));
-    }
-
-    #[test]
-    fn an_id_moves_between_services_once() {
-        let mut book = Book::new(Duration::ZERO);
-        take(&mut book, "from", vec![row("from", "a", "n", 1)]);
-        book.fill(1);
-        assert_eq!(take(&mut book, "to", vec![row("to", "a", "n", 5)]), ["2-from:a", "5+to:a"]);
-        assert!(
-            take(&mut book, "from", vec![row("from", "a", "n", 1)]).is_empty(),
-            "an answer that comes late"
-        );
-        assert!(take(&mut book, "from", vec![]).is_empty());
-        assert_eq!(book.all().len(), 1);
-    }
-
-    #[test]
-    fn one_id_on_two_nodes_is_one_instance() {
-        #[track_caller]
-        fn check(change: impl FnOnce(&mut Row, &mut Row), expect: &str) {
-            let (mut old, mut new) = (row("web", "a", "old", 1), row("web", "a", "new", 5));
-            change(&mut old, &mut new);
-            let mut book = Book::new(Duration::ZERO);
-            book.take(&name("web"), vec![old, new], Instant::now());
-            assert_eq!(
-                (book.winner(book.all()[0].id()).unwrap().node.as_str(), book.all().len()),
-                (expect, 1)
-            );
-        }
-        check(|_, _| {}, "new");
-        check(|_, new| new.reachable = false, "old");
-        check(|_, new| new.registration.health = Health::Critical, "old");
-        check(|old, _| old.registration.incarnation = Incarnation(9), "old");
-        check(
-            |old, _| {
-                old.registration.incarnation = Incarnation(9);
-                old.registration.owner = Owner::new("other").unwrap();
-            },
-            "new",
-        );
-    }
-
-    #[test]
-    fn the_last_ones_that_vanish_while_well_are_kept_for_a_while() {
-        let now = Instant::now();
-        let s = Duration::from_secs;
-        let mut book = Book::new(s(2));
-        take(&mut book, "web", vec![row("web", "a", "n", 1), row("web", "b", "n", 2)]);
-        book.fill(2);
-        assert_eq!(take(&mut book, "web", vec![row("web", "b", "n", 2)]), ["3-web:a"], "not the last one");
-        assert!(book.take(&name("web"), vec![], now).is_empty());
-        assert_eq!((book.kept(), book.next_expiry()), (1, Some(now + s(2))));
-        assert!(take(&mut book, "web", vec![row("web", "b", "n", 9)]).is_empty(), "it came back as it was");
-        assert_eq!(book.kept(), 0);
-        assert!(book.take(&name("web"), vec![], now).is_empty());
-        assert!(book.expire(now + s(1)).is_empty());
-        assert_eq!(told(book.expire(now + s(2))), ["4-web:b"]);
-    }
-
-    #[test]
-    fn what_is_expected_to_vanish_is_believed() {
-        let mut book = Book::new(Duration::from_secs(2));
-        take(&mut book, "web", vec![row("web", "a", "n", 1)]);
-        book.fill(1);
-        book.expect_gone(fixture::instance("web", "a", 1).id(), Instant::now());
-        assert_eq!(take(&mut book, "web", vec![]), ["2-web:a"], "this handle removed it");
-        let critical = |mut row: Row| {
-            row.registration.health = Health::Critical;
-            row
-        };
-        take(&mut book, "api", vec![critical(row("api", "b", "n", 3))]);
-        assert_eq!(take(&mut book, "api", vec![]), ["4-api:b"], "nobody would have used it");
-    }
-
-    #[test]
-    fn after_a_loss_of_memory_all_are_kept() {
-        let now = Instant::now();
-        let mut book = Book::new(Duration::ZERO);
-        take(&mut book, "web", vec![row("web", "a", "n", 100), row("web", "b", "n", 101)]);
-        book.fill(101);
-        book.doubt_until(now + Duration::from_secs(15));
-        assert!(book.take(&name("web"), vec![row("web", "b", "n", 3)], now).is_empty());
-        assert_eq!(book.kept(), 1);
-        assert_eq!(told(book.expire(now + Duration::from_secs(15))), ["102-web:a"]);
-    }
 }

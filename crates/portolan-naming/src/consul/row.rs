@@ -28,6 +28,8 @@ pub(super) struct Row {
     pub(super) marks: Marks,
     /// Whether its node is alive.
     pub(super) reachable: bool,
+    /// Its health if nobody listened for signs of life, its registrant's and its node's.
+    pub(super) unheard: Health,
     pub(super) created: u64,
     pub(super) modified: u64,
 }
@@ -39,6 +41,12 @@ impl Row {
 
     pub(super) fn service(&self) -> &ServiceName {
         &self.registration.service
+    }
+
+    /// Whether only silence keeps traffic from it: whoever gives signs of life for it, or its node, is not heard of.
+    /// That may be so because nobody could be heard.
+    pub(super) fn is_silent(&self) -> bool {
+        !self.registration.health.takes_traffic() && self.unheard.takes_traffic()
     }
 
     /// Whether all but the health is as `wanted`.
@@ -104,6 +112,7 @@ fn row(flavour: Flavour, service: &ServiceName, entry: ServiceEntry) -> Option<R
         word: verdict.word,
         marks: Marks { draining, ..verdict.marks },
         reachable: verdict.reachable,
+        unheard: extras.health.unwrap_or(verdict.unheard),
         created,
         modified,
     })
@@ -173,15 +182,23 @@ struct Verdict {
     word: Option<Health>,
     marks: Marks,
     reachable: bool,
+    unheard: Health,
 }
 
 impl Verdict {
     fn of(id: &str, checks: &[HealthCheck]) -> Self {
-        let mut verdict =
-            Self { all: Health::Passing, alive: None, word: None, marks: Marks::default(), reachable: true };
+        let mut verdict = Self {
+            all: Health::Passing,
+            alive: None,
+            word: None,
+            marks: Marks::default(),
+            reachable: true,
+            unheard: Health::Passing,
+        };
         let (alive, own) = (form::alive_check(id), form::health_check(id));
         for check in checks {
             let mut health = of_status(&check.status);
+            let of_life = check.check_id == alive || check.check_id == "serfHealth";
             if check.check_id == "_node_maintenance" {
                 health = Health::Maintenance;
             } else if check.check_id.starts_with("_service_maintenance:") {
@@ -195,6 +212,9 @@ impl Verdict {
                 verdict.reachable = health != Health::Critical;
             }
             verdict.all = verdict.all.max(health);
+            if !of_life {
+                verdict.unheard = verdict.unheard.max(health);
+            }
         }
         verdict
     }

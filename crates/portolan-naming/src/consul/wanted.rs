@@ -261,6 +261,7 @@ mod tests {
             word: Some(Health::Passing),
             marks: Marks::default(),
             reachable: true,
+            unheard: Health::Passing,
             created: 1,
             modified: 1,
         }

@@ -62,6 +62,7 @@ fn row(node: &str, draining: bool, index: u64) -> Row {
         word: None,
         marks: Marks { draining, maintenance: false },
         reachable: true,
+        unheard: Health::Passing,
         created: index,
         modified: index,
     }
