@@ -8,7 +8,7 @@ use crate::process::{Outcome, run};
 use crate::workspace::Workspace;
 
 /// Folders of `crates/testkit/witness` with a `package.json` and its lock file.
-pub(crate) const WITNESSES: &[&str] = &["node-consul"];
+pub(crate) const WITNESSES: &[&str] = &["node-consul", "node-gateway"];
 
 /// Sees to it that the libraries of `witness` are in `peers/<witness>/node_modules`. Costs nothing when they are.
 pub(crate) fn ensure(workspace: &Workspace, witness: &str) -> Outcome {

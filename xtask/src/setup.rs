@@ -7,7 +7,7 @@ use std::process::Command;
 
 use crate::process::{Outcome, find, run};
 
-/// A program, and the Debian package that brings it.
+/// A program, or any file by its whole path, and the Debian package that brings it.
 pub(crate) struct Tool {
     pub(crate) program: &'static str,
     pub(crate) package: &'static str,
@@ -33,8 +33,14 @@ pub(crate) const CLUSTERS: &[Tool] = &[
 ];
 
 /// Readers and writers of others' making, that registries are shared with.
-pub(crate) const WITNESSES: &[Tool] =
-    &[Tool { program: "node", package: "nodejs" }, Tool { program: "npm", package: "npm" }];
+pub(crate) const WITNESSES: &[Tool] = &[
+    Tool { program: "node", package: "nodejs" },
+    Tool { program: "npm", package: "npm" },
+    Tool { program: "javac", package: "default-jdk-headless" },
+    Tool { program: "/usr/share/java/curator-x-discovery.jar", package: "libcurator-discovery-java" },
+    // Which discovery needs, and its package does not ask for.
+    Tool { program: "/usr/share/java/curator-recipes.jar", package: "libcurator-recipes-java" },
+];
 
 /// What `bench proxy` compares with, and its load.
 pub(crate) const PEERS: &[Tool] = &[

@@ -5,7 +5,8 @@
 //! **Knows**: the nouns and seams of `portolan-model`, HTTP/1.1 as bytes.
 //! **Must not know**: any crate it helps to test.
 //! **Start at**: [`upstream`] (instances that misbehave on demand), [`wire`] (a client without a codec),
-//! [`registry_battery`] (what every `Registry` must do), [`cluster`] (real servers, and their faults), [`memory_registry`] (the simplest one).
+//! [`registry_battery`] (what every `Registry` must do), [`cluster`] (real servers, and their faults; programs
+//! of others that share them with us), [`memory_registry`] (the simplest one).
 
 pub mod cluster;
 pub mod memory_registry;

@@ -24,7 +24,8 @@ use crate::uri::{Credentials, RegistryUri, UriError};
 /// | `cert`, `key` | files of our own certificate and its key, for servers that ask (`zookeeper-tls` only, both) | |
 /// | `acl` | who may do what with created nodes: `open`, `read` (all read, we write), `private`, or `scheme:id:cdrwa`, several separated by commas | `open`, with credentials `read` |
 ///
-/// Without a path, services are right below the root, as gliderlabs/registrator keeps them.
+/// Without a path, services are right below the root, as gliderlabs/registrator keeps them. In the layout `curator`, tags
+/// and metadata are in the payload, an object: Java readers take `Object` or `Map` for its class.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Config {
     /// Servers as `host:port`, separated by commas.

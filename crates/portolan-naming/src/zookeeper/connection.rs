@@ -11,6 +11,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use tokio::runtime::{Builder, Runtime};
+use tokio::task::AbortHandle;
 use zookeeper_client::{Client, Connector, Error, SessionInfo, TlsOptions};
 
 use super::config::{Config, Tls};
@@ -20,8 +21,9 @@ const CLOSING: Duration = Duration::from_secs(1);
 
 /// See the module's head.
 pub(super) struct Connection {
-    // First, so that the task is gone before it can see that the client is: it would end the session then.
     home: Home,
+    /// Holds the client for as long as its task lives: without one, the task would end the session.
+    keeper: AbortHandle,
     pub(super) client: Client,
 }
 
@@ -60,14 +62,15 @@ impl Connection {
             connector = connector.with_tls(options(tls)?);
         }
         let home = Home::new().map_err(|error| Refusal::Machine(error.to_string()))?;
-        let client = home.connect(connector, config.servers.clone(), config.tls.is_some()).await?;
-        Ok(Self { home, client })
+        let (client, keeper) = home.connect(connector, config.servers.clone(), config.tls.is_some()).await?;
+        Ok(Self { home, keeper, client })
     }
 
     /// Ends the session too. The caller has dropped whatever it has of the client.
     pub(super) async fn close(self) {
-        let Self { home, client } = self;
+        let Self { home, keeper, client } = self;
         let mut watcher = client.state_watcher();
+        keeper.abort();
         drop(client);
         let closed = async { while !watcher.changed().await.is_terminated() {} };
         if tokio::time::timeout(CLOSING, closed).await.is_err() {
@@ -87,13 +90,25 @@ impl Home {
         Ok(Self(Some(runtime)))
     }
 
-    async fn connect(&self, connector: Connector, servers: String, tls: bool) -> Result<Client, Refusal> {
+    async fn connect(
+        &self,
+        connector: Connector,
+        servers: String,
+        tls: bool,
+    ) -> Result<(Client, AbortHandle), Refusal> {
         let Some(runtime) = &self.0 else { return Err(Refusal::Client(Error::ClientClosed)) };
         let connecting = runtime.spawn(async move {
             if tls { connector.secure_connect(&servers).await } else { connector.connect(&servers).await }
         });
         match connecting.await {
-            Ok(Ok(client)) => Ok(client),
+            Ok(Ok(client)) => {
+                let kept = client.clone();
+                let keeping = runtime.spawn(async move {
+                    std::future::pending::<()>().await;
+                    drop(kept);
+                });
+                Ok((client, keeping.abort_handle()))
+            }
             Ok(Err(Error::SessionExpired)) => Err(Refusal::Expired),
             Ok(Err(error)) => Err(Refusal::Client(error)),
             // The client panics on a host name that no certificate can have.

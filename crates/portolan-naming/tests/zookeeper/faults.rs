@@ -1,17 +1,19 @@
 //! Servers that die, stop and come back; sessions that end.
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use portolan_model::InstanceId;
+use portolan_model::{Guard, Incarnation, InstanceId};
 use testkit::cluster::zookeeper::ZooKeeper;
 use zookeeper_client::Client;
 
-use super::support::{Opened, PATIENCE, Seen, instance, settle};
+use super::support::{Dying, Opened, PATIENCE, Seen, instance, settle};
 
 const SERVICES: u16 = 20;
 const INSTANCES: u16 = 200;
+
+/// Far longer than a session may be silent.
+const STOPPED: Duration = Duration::from_secs(30);
 
 /// Two registrants with 200 instances, and three who watch: each of them and a bystander.
 struct Scene {
@@ -72,6 +74,22 @@ impl Scene {
             seen.forget();
         }
         println!("{what}: written after {written:?}, seen by all after {took:?}; changes seen {changes:?}");
+    }
+
+    /// An instance comes and goes, for all who watch.
+    async fn comes_and_goes(&self) {
+        let said = instance("passing", 2000);
+        settle(self.registrants[0].registry.as_ref(), said.clone()).await;
+        for seen in &self.watchers {
+            seen.until("it has come", |ids| ids.contains(&said.id)).await;
+        }
+        self.registrants[0].registry.deregister(said.id.clone(), Guard::Anyone).await.unwrap();
+        for seen in &self.watchers {
+            seen.until("it has gone", |ids| !ids.contains(&said.id)).await;
+            assert!(self.expected.iter().all(|id| seen.ids().contains(id)), "all others stay");
+            // A service that came and went is no service that was lost.
+            seen.forget();
+        }
     }
 
     /// Every instance has exactly one node, and that belongs to a session of now.
@@ -135,12 +153,16 @@ async fn servers_die_and_come_back() {
     scene.ensemble.launch(leader);
     scene.ensemble.serving();
 
-    // The one that has our connection, for longer than a session may be silent.
+    // The one that has our connection.
     let session = scene.session().await.expect("the first instance");
     let ours = scene.ensemble.server_of(session).expect("a server that has our connection");
     let begun = Instant::now();
     scene.ensemble.stop(ours);
     scene.mended("our server is stopped", begun).await;
+    while begun.elapsed() < STOPPED {
+        scene.comes_and_goes().await;
+        tokio::time::sleep(Duration::from_millis(250)).await;
+    }
     scene.ensemble.cont(ours);
     scene.ensemble.serving();
     scene.mended("it goes on", Instant::now()).await;
@@ -159,7 +181,7 @@ async fn the_ensemble_restarts() {
         assert_eq!(opened.registry.list().await.unwrap().services.len(), usize::from(SERVICES) + 1);
     }
     scene.ensemble.launch_all();
-    scene.mended("the ensemble was away for long", Instant::now()).await;
+    scene.mended("the ensemble was away", Instant::now()).await;
     scene.end().await;
 }
 
@@ -183,21 +205,50 @@ async fn a_registrant_that_dies_is_noticed() {
     let ensemble = ZooKeeper::start(3);
     let bystander = Opened::over(&ensemble, "/s", "grace=500ms");
     let seen = Seen::by(&bystander.registry).await;
-    let dying =
-        Arc::new(tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap());
     let uri = format!("zookeeper://{}/s?session_timeout=2s", ensemble.authorities());
-    let opened = dying.spawn(async move {
-        let opened = Opened::at(&uri);
-        settle(opened.registry.as_ref(), instance("web", 1)).await;
-        opened
-    });
-    let _opened = opened.await.unwrap();
+    let dying = Dying::registering(uri, vec![instance("web", 1)]).await;
     seen.until("it is seen", |ids| ids.len() == 1).await;
     let begun = Instant::now();
-    Arc::into_inner(dying).unwrap().shutdown_background();
+    dying.die();
     bystander.until_report("1 of 1 instances are missing").await;
     seen.until("it is gone", BTreeSet::is_empty).await;
     println!("a registrant dies -> gone: {:?} (session 2 s, grace 0.5 s)", begun.elapsed());
     bystander.until_report("Running").await;
+    bystander.close().await;
+}
+
+/// What a process left behind is the next one's as soon as that registers it, and does not go with the first's session.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_the_dead_left_is_adopted() {
+    let ensemble = ZooKeeper::start(3);
+    let bystander = Opened::over(&ensemble, "/s", "grace=0s");
+    let seen = Seen::by(&bystander.registry).await;
+    let all: Vec<_> = (0..50).map(|n| instance("web", n)).collect();
+    let mut before = all.clone();
+    before.push(instance("left", 99));
+    let uri = format!("zookeeper://{}/s?session_timeout=3s", ensemble.authorities());
+    let dying = Dying::registering(uri, before).await;
+    seen.until("all are seen", |ids| ids.len() == 51).await;
+    seen.forget();
+    dying.die();
+    let next = [Opened::over(&ensemble, "/s", ""), Opened::over(&ensemble, "/s", "")];
+    for (n, mut said) in all.into_iter().enumerate() {
+        said.incarnation = Incarnation(8);
+        next[n % 2].registry.register(said).await.unwrap();
+    }
+    // What nobody adopts goes with the session, and nothing else.
+    seen.until("what nobody adopts is gone", |ids| ids.len() == 50).await;
+    let client = Client::connect(&ensemble.authorities()).await.unwrap();
+    let mut owners = BTreeSet::new();
+    let names = client.list_children("/s/web").await.unwrap();
+    for name in &names {
+        owners.extend(client.check_stat(&format!("/s/web/{name}")).await.unwrap().map(|s| s.ephemeral_owner));
+    }
+    assert_eq!((names.len(), owners.len()), (50, 2), "one node each, of the two that live");
+    assert_eq!(seen.fewest_of("web"), Some(50), "none was missed for a moment");
+    for opened in next {
+        opened.close().await;
+    }
+    seen.until("they go with their owners", BTreeSet::is_empty).await;
     bystander.close().await;
 }

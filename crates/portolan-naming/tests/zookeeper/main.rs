@@ -6,6 +6,7 @@ mod faults;
 mod neighbours;
 mod secured;
 mod support;
+mod witnesses;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};

@@ -27,7 +27,7 @@ async fn by_tls_with_a_certificate() {
     let ours = CertificateParams::new(vec!["client".to_owned()]).unwrap().self_signed(&key).unwrap();
     fs::write(at("client.pem"), ours.pem()).unwrap();
     fs::write(at("client.key"), key.serialize_pem()).unwrap();
-    let mut ensemble = ZooKeeper::start_with(3, |_| {
+    let mut ensemble = ZooKeeper::start_with(1, |_| {
         [
             "secureClientPort={secure}".to_owned(),
             "serverCnxnFactory=org.apache.zookeeper.server.NettyServerCnxnFactory".to_owned(),

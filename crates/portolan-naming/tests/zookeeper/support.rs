@@ -62,6 +62,30 @@ impl Opened {
     }
 }
 
+/// A process that registers and then dies without a word.
+pub(super) struct Dying(tokio::runtime::Runtime);
+
+impl Dying {
+    pub(super) async fn registering(uri: String, all: Vec<Registration>) -> Self {
+        let runtime =
+            tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        let registered = runtime.spawn(async move {
+            let opened = Opened::at(&uri);
+            for said in all {
+                settle(opened.registry.as_ref(), said).await;
+            }
+            // Its end is not told to anybody.
+            std::mem::forget(opened.trigger);
+        });
+        registered.await.unwrap();
+        Self(runtime)
+    }
+
+    pub(super) fn die(self) {
+        self.0.shutdown_background();
+    }
+}
+
 /// What a subscriber to everything has seen.
 #[derive(Clone)]
 pub(super) struct Seen(Arc<Inner>);
@@ -128,6 +152,11 @@ impl Seen {
     pub(super) fn fewest(&self) -> (Option<usize>, usize) {
         let state = self.0.state.lock().unwrap();
         (state.fewest.values().min().copied(), state.changes)
+    }
+
+    /// The same of one service.
+    pub(super) fn fewest_of(&self, service: &str) -> Option<usize> {
+        self.0.state.lock().unwrap().fewest.get(service).copied()
     }
 
     fn take(&self, view: &View) {

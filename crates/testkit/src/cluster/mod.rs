@@ -6,4 +6,5 @@ pub mod consul;
 pub mod etcd;
 pub mod net;
 pub mod process;
+pub mod witness;
 pub mod zookeeper;
