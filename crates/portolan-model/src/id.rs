@@ -143,6 +143,16 @@ text_id!(
     |_| false
 );
 
+impl Owner {
+    /// The owner of what is registered over HTTP by somebody who says none.
+    pub const UNSAID: &str = "http";
+
+    /// Whether it only says that nobody said: such are the owners that other programs' instances are shown with.
+    pub fn is_nobody(&self) -> bool {
+        matches!(self.as_str(), Self::UNSAID | "unknown") || self.as_str().starts_with("consul:")
+    }
+}
+
 /// Which life of an id this is: a restart of the same container under the same id has a greater one.
 /// Registrators use the start time in nanoseconds since 1970; zero means the owner does not count lives.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]

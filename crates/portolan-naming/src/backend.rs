@@ -31,13 +31,32 @@ pub struct Driver {
 type Driving = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 impl Driver {
-    /// Runs until shutdown; never ends because of an error.
+    /// Runs until shutdown; never ends because of an error. What was registered is removed at the end.
     pub async fn run(self, shutdown: Shutdown) {
         #[cfg(any(feature = "consul", feature = "etcd", feature = "zookeeper"))]
         if let Some(kept) = self.kept {
             return kept.run(self.drive, shutdown).await;
         }
         (self.drive)(shutdown).await;
+    }
+
+    /// The same, but what was registered stays for as long as the cluster keeps what gives no sign of life any more: a
+    /// successor with the same ids that comes in that time leaves no gap.
+    pub async fn run_and_leave(self, shutdown: Shutdown) {
+        let drive = self.drive;
+        Self { drive: Box::new(|shutdown| Box::pin(until_shutdown(drive, shutdown))), ..self }
+            .run(shutdown)
+            .await;
+    }
+}
+
+/// Drops a driver in the middle: every backend ends then as if the process had died.
+async fn until_shutdown(drive: Box<dyn FnOnce(Shutdown) -> Driving + Send>, shutdown: Shutdown) {
+    let (_kept, never) = Shutdown::new();
+    tokio::select! {
+        biased;
+        () = shutdown.triggered() => {}
+        () = drive(never) => {}
     }
 }
 

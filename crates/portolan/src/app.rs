@@ -21,14 +21,25 @@ use crate::stage::Stage;
 /// How much longer than their own deadlines tasks may take to end before they are left behind.
 const MARGIN: Duration = Duration::from_secs(5);
 
-/// All roles, built: sockets are bound, nothing runs yet.
+/// Which roles a process plays. All of them share one registry; the HTTP API comes with whatever its setting says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Roles {
+    /// Everything that the settings do not turn off.
+    All,
+    /// Only the gateway, which follows a registry that others write to.
+    Gateway,
+    /// Only the registrator.
+    Registrator,
+}
+
+/// The roles, built: sockets are bound, nothing runs yet.
 pub(crate) struct App {
     config: Config,
     board: StatusBoard,
     registry: Arc<dyn Registry>,
     keeper: Keeper,
-    gateway: gateway::Gateway,
-    http: http::Server,
+    gateway: Option<gateway::Gateway>,
+    http: Option<http::Server>,
     registrator: Option<Registrator>,
     found: Found,
 }
@@ -36,8 +47,10 @@ pub(crate) struct App {
 /// Where everything really is.
 #[derive(Debug, Clone)]
 pub(crate) struct Found {
-    pub(crate) gateway: SocketAddr,
-    pub(crate) http: SocketAddr,
+    /// Where the gateway listens, if there is one.
+    pub(crate) gateway: Option<SocketAddr>,
+    /// Where the HTTP API listens, if it does.
+    pub(crate) http: Option<SocketAddr>,
     /// Where the registry keeps what it knows.
     pub(crate) book: String,
     /// The container engine, if one is followed.
@@ -53,39 +66,40 @@ pub(crate) struct Running {
     pub(crate) found: Found,
     /// The registry, for whoever registers in-process.
     pub(crate) registry: Arc<dyn Registry>,
+    /// What every part says of itself.
+    pub(crate) board: StatusBoard,
 }
 
-/// Builds every role.
-pub(crate) async fn build(config: Config) -> Result<App, Failure> {
+/// Builds the roles.
+pub(crate) async fn build(config: Config, roles: Roles) -> Result<App, Failure> {
     let board = StatusBoard::default();
     let Book { registry, keeper, place } = book::open(&config, &board).await?;
-
-    let (gateway_handle, gateway) = gateway::build(gateway_config(&config), Arc::clone(&registry), &board)
-        .map_err(|error| match error {
-            gateway::BuildError::Listen { address, source } => in_use("--proxy", address, &source),
-        })?;
-    let gateway_address = gateway_handle.local_addr();
-
-    let told = http::Config {
-        listen: config.http.listen,
-        node: config.http.node.clone(),
-        node_address: node_address(&config),
-        datacenter: config.http.datacenter.clone(),
-        extra: explain::router(gateway_handle),
-        limits: http::Limits::default(),
-    };
-    let (http_handle, http) = http::build(told, Arc::clone(&registry), board.clone())
-        .map_err(|error| in_use("--http", config.http.listen, &error))?;
-
-    let (engine, registrator) = match config.docker.enabled {
-        true => {
-            let (engine, registrator) = follow_engine(&config, &registry, &board)?;
-            (Some(engine), Some(registrator))
-        }
+    let (gateway_handle, gateway) = match roles.route() {
+        true => Some(listen_for_requests(&config, &registry, &board)?).unzip(),
         false => (None, None),
     };
-    let found = Found { gateway: gateway_address, http: http_handle.local_addr(), book: place, engine };
+    let gateway_address = gateway_handle.as_ref().map(gateway::Handle::local_addr);
+    let extra = gateway_handle.map_or_else(axum::Router::new, explain::router);
+    let (http_address, http) = match config.http.listen {
+        Some(listen) => Some(listen_for_questions(&config, listen, extra, &registry, &board)?).unzip(),
+        None => (None, None),
+    };
+    let (engine, registrator) = match roles.register() && config.docker.enabled {
+        true => Some(follow_engine(&config, &registry, &board)?).unzip(),
+        false => (None, None),
+    };
+    let found = Found { gateway: gateway_address, http: http_address, book: place, engine };
     Ok(App { config, board, registry, keeper, gateway, http, registrator, found })
+}
+
+impl Roles {
+    fn route(self) -> bool {
+        matches!(self, Self::All | Self::Gateway)
+    }
+
+    fn register(self) -> bool {
+        matches!(self, Self::All | Self::Registrator)
+    }
 }
 
 impl App {
@@ -94,12 +108,16 @@ impl App {
         let Self { config, board, registry, keeper, gateway, http, registrator, found } = self;
         let (front, back) = (Stage::new(&board), Stage::new(&board));
         back.spawn("registry", |shutdown| keeper.run(shutdown));
-        front.spawn("gateway", |shutdown| gateway.run(shutdown));
-        front.spawn("http", |shutdown| http.run(shutdown));
+        if let Some(gateway) = gateway {
+            front.spawn("gateway", |shutdown| gateway.run(shutdown));
+        }
+        if let Some(http) = http {
+            front.spawn("http", |shutdown| http.run(shutdown));
+        }
         if let Some(registrator) = registrator {
             front.spawn("registrator", |shutdown| registrator.run(shutdown));
         }
-        Running { front, back, drain: config.proxy.timeouts.drain, found, registry }
+        Running { front, back, drain: config.proxy.timeouts.drain, found, registry, board }
     }
 }
 
@@ -109,17 +127,19 @@ impl Running {
         &self.back
     }
 
+    /// Ends the roles that clients see, then the registry.
+    pub(crate) async fn stop(self) {
+        self.front.stop(self.drain + MARGIN).await;
+        self.back.stop(MARGIN).await;
+    }
+
     /// Waits for a signal, then ends the roles that clients see, then the registry. A second signal ends it all at
     /// once.
     pub(crate) async fn until_told(self, mut signals: Signals) {
         let signal = signals.next().await.name();
         tracing::info!(signal, deadline = ?self.drain, "stopping: finishing requests in flight");
-        let finished = async {
-            self.front.stop(self.drain + MARGIN).await;
-            self.back.stop(MARGIN).await;
-        };
         tokio::select! {
-            () = finished => tracing::info!("stopped"),
+            () = self.stop() => tracing::info!("stopped"),
             again = signals.next() => {
                 tracing::warn!(signal = again.name(), "told twice: ending at once");
                 std::process::exit(again.code());
@@ -131,17 +151,47 @@ impl Running {
 impl Found {
     /// One line for each listener and role.
     pub(crate) fn lines(&self) -> [String; 4] {
-        let engine = match &self.engine {
-            Some(engine) => format!("following {engine}"),
-            None => "off".to_owned(),
-        };
+        let or_off = |line: Option<String>| line.unwrap_or_else(|| "off".to_owned());
+        let engine = or_off(self.engine.as_ref().map(|engine| format!("following {engine}")));
+        let listener =
+            |address: Option<SocketAddr>| or_off(address.map(|at| format!("listening on http://{at}")));
         [
             format!("registry     {}", self.book),
             format!("registrator  {engine}"),
-            format!("http         listening on http://{}", self.http),
-            format!("gateway      listening on http://{}", self.gateway),
+            format!("http         {}", listener(self.http)),
+            format!("gateway      {}", listener(self.gateway)),
         ]
     }
+}
+
+fn listen_for_requests(
+    config: &Config,
+    registry: &Arc<dyn Registry>,
+    board: &StatusBoard,
+) -> Result<(gateway::Handle, gateway::Gateway), Failure> {
+    gateway::build(gateway_config(config), Arc::clone(registry), board).map_err(|error| match error {
+        gateway::BuildError::Listen { address, source } => in_use("--proxy", address, &source),
+    })
+}
+
+fn listen_for_questions(
+    config: &Config,
+    listen: SocketAddr,
+    extra: axum::Router,
+    registry: &Arc<dyn Registry>,
+    board: &StatusBoard,
+) -> Result<(SocketAddr, http::Server), Failure> {
+    let told = http::Config {
+        listen,
+        node: config.http.node.clone(),
+        node_address: node_address(config, listen.ip()),
+        datacenter: config.http.datacenter.clone(),
+        extra,
+        limits: http::Limits::default(),
+    };
+    let (handle, server) = http::build(told, Arc::clone(registry), board.clone())
+        .map_err(|error| in_use("--http", listen, &error))?;
+    Ok((handle.local_addr(), server))
 }
 
 fn gateway_config(config: &Config) -> gateway::Config {
@@ -173,13 +223,15 @@ fn follow_engine(
     told.network.clone_from(&docker.network);
     told.ip_label.clone_from(&docker.ip_label);
     told.period = docker.period;
+    told.deregister = docker.deregister;
+    told.cleanup = docker.cleanup;
     let registrator = registrator::build(told, Arc::new(engine), Arc::clone(registry), board);
     Ok((docker.host.clone(), registrator))
 }
 
 /// What clients of the HTTP face take for this node's address: where it listens, unless that is "everywhere".
-fn node_address(config: &Config) -> IpAddr {
-    match config.http.listen.ip() {
+fn node_address(config: &Config, listen: IpAddr) -> IpAddr {
+    match listen {
         ip if !ip.is_unspecified() => ip,
         _ if !config.docker.ip.is_unspecified() => config.docker.ip,
         _ => IpAddr::V4(Ipv4Addr::LOCALHOST),

@@ -8,7 +8,7 @@ use portolan_naming::uri::RegistryUri;
 use runtime::{Shutdown, StatusBoard};
 
 use crate::failure::Failure;
-use crate::settings::Config;
+use crate::settings::{Config, OnExit};
 
 /// The setting that means the registry in this process.
 const EMBEDDED: &str = "embedded:";
@@ -29,20 +29,25 @@ pub(crate) struct Book {
 /// What keeps a registry going, until shutdown.
 pub(crate) enum Keeper {
     Embedded(Box<registry::RegistryTask>),
-    Cluster(portolan_naming::Driver),
+    Cluster(portolan_naming::Driver, OnExit),
+}
+
+/// Whether `config` names the registry in this process.
+pub(crate) fn is_embedded(config: &Config) -> bool {
+    config.registry.uri == EMBEDDED
 }
 
 /// Opens the book that `config` names. A cluster that is away is no failure: what was last known is served, and
 /// caught up with later.
 pub(crate) async fn open(config: &Config, board: &StatusBoard) -> Result<Book, Failure> {
     let uri = config.registry.uri.as_str();
-    if uri != EMBEDDED {
+    if !is_embedded(config) {
         let options = Options { keep: Some(config.data_dir.join(LAST_KNOWN)) };
         let (registry, driver) = portolan_naming::build_with(uri, options, board)
             .map_err(|error| Failure::failed(format_args!("--registry: {error}")))?;
         let shown: RegistryUri = uri.parse().map_err(Failure::failed)?;
         let place = shown.to_string(); // without credentials
-        return Ok(Book { registry, keeper: Keeper::Cluster(driver), place });
+        return Ok(Book { registry, keeper: Keeper::Cluster(driver, config.registry.on_exit), place });
     }
     let told = registry::Config { data_dir: config.data_dir.clone(), warm_up: config.registry.warm_up };
     let (registry, task) = registry::build(told, board).map_err(Failure::failed)?;
@@ -55,7 +60,8 @@ impl Keeper {
     pub(crate) async fn run(self, shutdown: Shutdown) {
         match self {
             Self::Embedded(task) => task.run(shutdown).await,
-            Self::Cluster(driver) => driver.run(shutdown).await,
+            Self::Cluster(driver, OnExit::Leave) => driver.run_and_leave(shutdown).await,
+            Self::Cluster(driver, OnExit::Deregister) => driver.run(shutdown).await,
         }
     }
 }

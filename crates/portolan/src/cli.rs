@@ -9,7 +9,7 @@ use clap::{Args, Parser, Subcommand};
 use crate::failure::Failure;
 use crate::settings::{self, Environment, Flags, SettingsError};
 use crate::terminal::{complain, say};
-use crate::{client, demo, sample, up};
+use crate::{client, demo, drop_in, sample, up};
 
 /// Service registry, registrator and gateway in one small binary.
 #[derive(Debug, Parser)]
@@ -23,6 +23,11 @@ struct Cli {
 enum Command {
     /// Run all roles: registry, HTTP API, registrator, gateway
     Up(Flags),
+    /// Run a gateway alone, over a registry that others write to (--registry)
+    Gateway(Flags),
+    /// Run a registrator alone; takes the command line of gliderlabs/registrator (`-help` prints it)
+    #[command(disable_help_flag = true, disable_version_flag = true)]
+    Registrator(Words),
     /// Run all roles on a throw-away registry with three sample instances, and print what to try
     Demo(Flags),
     /// Run the sample service that the guides and tests put behind the gateway
@@ -80,6 +85,14 @@ struct Sample {
     drain_timeout: u16,
 }
 
+/// A command line that clap must not read: its flags begin with one dash.
+#[derive(Debug, Args)]
+struct Words {
+    /// Options, then a registry URI, such as consul://localhost:8500
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "OPTIONS | URI")]
+    words: Vec<String>,
+}
+
 #[derive(Debug, Subcommand)]
 enum Reference {
     /// The settings, in Markdown
@@ -91,6 +104,8 @@ pub(crate) fn run() -> ExitCode {
     let environment = Environment::of_process();
     let done = match Cli::parse().command {
         Command::Up(flags) => up::run(&flags, &environment),
+        Command::Gateway(flags) => up::run_gateway(flags, &environment),
+        Command::Registrator(Words { words }) => drop_in::run(&words, &environment),
         Command::Demo(flags) => demo::run(flags, &environment),
         Command::Sample(said) => run_sample(said, &environment),
         Command::Services(said) => said.run(),

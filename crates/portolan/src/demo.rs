@@ -8,7 +8,7 @@ use portolan_model::{
     Endpoint, Health, Host, Incarnation, InstanceId, Owner, Protocol, Registration, ServiceName, Weight,
 };
 
-use crate::app::{self, Found, Running};
+use crate::app::{self, Found, Roles, Running};
 use crate::failure::Failure;
 use crate::sample::{self, Sample};
 use crate::settings::{self, Config, Environment, Flags};
@@ -38,9 +38,9 @@ pub(crate) fn run(flags: Flags, environment: &Environment) -> Result<(), Failure
     let mut settled = settings::load(&flags, environment)?;
     start_log(&settled.config, &settled.warnings)?;
     let Config { proxy, http, .. } = &mut settled.config;
-    for (key, what, listen) in
-        [("proxy.listen", "gateway", &mut proxy.listen), ("http.listen", "HTTP API", &mut http.listen)]
-    {
+    let gateway = ("proxy.listen", "gateway", &mut proxy.listen);
+    let http = http.listen.as_mut().map(|listen| ("http.listen", "HTTP API", listen));
+    for (key, what, listen) in [Some(gateway), http].into_iter().flatten() {
         if !settled.said.contains(key) && is_taken(*listen) {
             say(format_args!("note: {listen} is taken, so the {what} listens on another port"));
             listen.set_port(0);
@@ -52,7 +52,7 @@ pub(crate) fn run(flags: Flags, environment: &Environment) -> Result<(), Failure
 async fn demo(config: Config) -> Result<(), Failure> {
     let signals = Signals::take().map_err(Failure::failed)?;
     let domain = config.proxy.domain.clone();
-    let running = app::build(config).await?.start();
+    let running = app::build(config, Roles::All).await?.start();
     for (service, number, address) in INSTANCES {
         start_instance(&running, service, number, address).await?;
     }
@@ -60,7 +60,10 @@ async fn demo(config: Config) -> Result<(), Failure> {
         say(line);
     }
     say("\n3 sample instances of 2 services are registered. Try:\n");
-    for line in to_try(&running.found, domain.as_deref()) {
+    let Found { gateway, http, .. } = running.found;
+    let lines = gateway.map(|gateway| to_try_gateway(reachable(gateway), domain.as_deref()));
+    let more = http.map(|http| to_try_http(reachable(http)));
+    for line in [lines, more].into_iter().flatten().flatten() {
         say(line);
     }
     say("\nEnd it with Ctrl-C.");
@@ -114,9 +117,8 @@ fn registration(service: &str, number: u8, address: SocketAddr) -> Result<Regist
     })
 }
 
-/// What to try: every line works as it stands.
-fn to_try(found: &Found, domain: Option<&str>) -> Vec<String> {
-    let (gateway, http) = (reachable(found.gateway), reachable(found.http));
+/// What to try at the gateway: every line works as it stands.
+fn to_try_gateway(gateway: SocketAddr, domain: Option<&str>) -> Vec<String> {
     let mut lines = vec![
         "  # by headers: the path is api_name plus what follows /services".to_owned(),
         format!("  curl -H 'service_name: service_1' -H 'api_name: /user' 'http://{gateway}/services?id=1'"),
@@ -127,7 +129,12 @@ fn to_try(found: &Found, domain: Option<&str>) -> Vec<String> {
         lines.push("  # by host name".to_owned());
         lines.push(format!("  curl -H 'Host: service_1.{domain}' http://{gateway}/"));
     }
-    lines.extend([
+    lines
+}
+
+/// What to try at the HTTP API.
+fn to_try_http(http: SocketAddr) -> Vec<String> {
+    vec![
         "  # the registry, in Consul's shapes".to_owned(),
         format!("  curl http://{http}/v1/catalog/services"),
         format!("  curl 'http://{http}/v1/health/service/service_2?passing'"),
@@ -137,8 +144,7 @@ fn to_try(found: &Found, domain: Option<&str>) -> Vec<String> {
         "  # in another terminal: watch service_2, then take an instance out".to_owned(),
         format!("  portolan watch service_2 --http-addr http://{http}"),
         format!("  portolan instances service_2 --http-addr http://{http}"),
-    ]);
-    lines
+    ]
 }
 
 /// An address to call; nobody can call "everywhere".

@@ -11,6 +11,7 @@ mod cli;
 mod client;
 mod demo;
 mod descriptors;
+mod drop_in;
 mod explain;
 mod failure;
 mod log;

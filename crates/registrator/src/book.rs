@@ -16,7 +16,20 @@ pub struct Book {
     written: BTreeMap<InstanceId, (Revision, Option<Entry>)>,
     drained: BTreeSet<InstanceId>,
     contested: BTreeSet<InstanceId>,
+    /// What this run said last of each instance it registered.
+    said: BTreeMap<InstanceId, Said>,
 }
+
+/// What was said of an instance.
+#[derive(Debug)]
+struct Said {
+    registration: Registration,
+    /// How often somebody under the same name said otherwise since.
+    contradicted: u32,
+}
+
+/// How often a contradiction is answered with the same words before it is left alone.
+const ANSWERS_LIMIT: u32 = 3;
 
 /// What a registry holds under one id.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -46,6 +59,7 @@ impl Book {
             written: BTreeMap::new(),
             drained: BTreeSet::new(),
             contested: BTreeSet::new(),
+            said: BTreeMap::new(),
         }
     }
 
@@ -69,6 +83,25 @@ impl Book {
             Entry::Mine(mine) => Some((id, mine)),
             Entry::Foreign(_) => None,
         })
+    }
+
+    /// All instances that nobody owns, by id, with the owner they are shown with.
+    pub fn nobodys(&self) -> impl Iterator<Item = (&InstanceId, &Owner)> {
+        self.told.iter().filter_map(|(id, entry)| match entry {
+            Entry::Foreign(owner) if owner.is_nobody() && !self.written.contains_key(id) => Some((id, owner)),
+            Entry::Foreign(_) | Entry::Mine(_) => None,
+        })
+    }
+
+    /// Whether this run registered `id`; else it is a leftover of the run before, and nothing keeps it alive.
+    pub fn is_kept_alive(&self, id: &InstanceId) -> bool {
+        self.said.contains_key(id)
+    }
+
+    /// Whether saying `wanted` once more is pointless: somebody under the same name says otherwise each time.
+    pub fn is_contradicted(&self, wanted: &Registration) -> bool {
+        let said = self.said.get(&wanted.id).filter(|said| says_the_same(&said.registration, wanted));
+        said.is_some_and(|said| said.contradicted > ANSWERS_LIMIT)
     }
 
     /// Whether a drain of `id` is this registrator's, of this run or of one before it, and so its to end.
@@ -102,6 +135,16 @@ impl Book {
         if !matches!(&entry, Some(Entry::Mine(mine)) if mine.draining) {
             self.drained.remove(&id);
         }
+        match &entry {
+            Some(Entry::Mine(mine)) if !mine.draining => {
+                let same = |said: &Said| says_the_same(&said.registration, &mine.registration);
+                let before = self.said.remove(&id).filter(same);
+                let contradicted = before.map_or(0, |said| said.contradicted);
+                self.said.insert(id.clone(), Said { registration: mine.registration.clone(), contradicted });
+            }
+            Some(_) => {}
+            None => _ = self.said.remove(&id),
+        }
         if self.revision.is_none_or(|told| told < revision) {
             self.written.insert(id, (revision, entry));
         }
@@ -130,9 +173,23 @@ impl Book {
         }
         self.revision = Some(revision);
         self.written.retain(|_, (written, _)| *written > revision);
+        self.compare(id);
         let after = self.get(id);
         let mine = |entry: Option<&Entry>| matches!(entry, Some(Entry::Mine(_)));
         before.as_ref() != after && (mine(before.as_ref()) || mine(after) || self.contested.contains(id))
+    }
+
+    /// Holds what was told of `id` against what was said of it.
+    fn compare(&mut self, id: &InstanceId) {
+        // While an own write is still to be told, what is told is older.
+        let Some(said) = self.said.get_mut(id).filter(|_| !self.written.contains_key(id)) else { return };
+        match self.told.get(id) {
+            Some(Entry::Mine(mine)) if !says_the_same(&mine.registration, &said.registration) => {
+                said.contradicted += 1;
+            }
+            Some(Entry::Mine(_)) => {}
+            Some(Entry::Foreign(_)) | None => _ = self.said.remove(id),
+        }
     }
 
     fn entry(&self, instance: &Instance) -> Entry {
@@ -144,6 +201,26 @@ impl Book {
             Entry::Foreign(owner.clone())
         }
     }
+}
+
+/// Whether two agree on everything but the health: of that a registry with checks of its own may think differently.
+fn says_the_same(a: &Registration, b: &Registration) -> bool {
+    let Registration {
+        id,
+        service,
+        endpoint,
+        protocol,
+        tags,
+        meta,
+        weight,
+        zone,
+        owner,
+        incarnation,
+        health: _,
+    } = a;
+    (id, service, endpoint, protocol) == (&b.id, &b.service, &b.endpoint, &b.protocol)
+        && (tags, meta, weight, zone) == (&b.tags, &b.meta, &b.weight, &b.zone)
+        && (owner, incarnation) == (&b.owner, &b.incarnation)
 }
 
 #[cfg(test)]

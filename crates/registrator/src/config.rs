@@ -30,10 +30,24 @@ pub struct Config {
     pub ip_label: Option<String>,
     /// The longest time between two reads of everything, also when the engine tells nothing.
     pub period: Duration,
+    /// Whether a container that failed keeps its instances registered.
+    pub deregister: Deregister,
+    /// Remove also instances that nobody owns whose ids are of this host and of containers that are no more.
+    pub cleanup: bool,
     /// How long after its stop timeout a container that did not end is put back into service.
     pub stop_margin: Duration,
     /// How long one read of the engine or one write to the registry may take.
     pub answer_timeout: Duration,
+}
+
+/// When the instances of a container that has ended are removed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Deregister {
+    /// However it ended.
+    #[default]
+    Always,
+    /// When it ended well or by a signal, or is removed. While one that failed is there, its instances stay, as critical.
+    OnSuccess,
 }
 
 impl Config {
@@ -54,6 +68,8 @@ impl Config {
             network: None,
             ip_label: None,
             period: Duration::from_secs(15),
+            deregister: Deregister::Always,
+            cleanup: false,
             stop_margin: Duration::from_secs(10),
             answer_timeout: Duration::from_secs(10),
         })

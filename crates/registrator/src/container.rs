@@ -57,7 +57,13 @@ pub struct Life {
     pub started_at: EngineTime,
     /// What its HEALTHCHECK says; `None` when it has none.
     pub check: Option<CheckStatus>,
+    /// How this life ended; `None` while it lasts.
+    pub exit: Option<ExitCode>,
 }
+
+/// How a container ended, as the engine counts it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ExitCode(pub i64);
 
 /// What a HEALTHCHECK says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -180,6 +186,13 @@ impl FromStr for Port {
     }
 }
 
+impl ExitCode {
+    /// Whether the end was a failure: neither well nor, as shells say it (128 and more), by a signal.
+    pub fn is_failure(self) -> bool {
+        self.0 != 0 && self.0 & 128 == 0
+    }
+}
+
 impl Signal {
     /// Ask to end.
     pub const TERM: Self = Self(15);
@@ -271,6 +284,12 @@ mod tests {
         check("65", None);
         check("", None);
         check("SIGNONSENSE", None);
+    }
+
+    #[test]
+    fn failures() {
+        let failures = [0, 1, 2, 126, 127, 128, 129, 137, 143, 255].map(|code| ExitCode(code).is_failure());
+        assert_eq!(failures, [false, true, true, true, true, false, false, false, false, false]);
     }
 
     #[test]

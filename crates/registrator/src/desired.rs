@@ -17,7 +17,7 @@ use portolan_model::{
 };
 
 use crate::check::{Check, spec};
-use crate::config::Config;
+use crate::config::{Config, Deregister};
 use crate::container::{CheckStatus, Container, Port, Transport};
 use crate::world::{Seen, Standing};
 use address::{Addresses, Choice};
@@ -36,6 +36,8 @@ pub struct Desired {
     pub wanted: BTreeMap<InstanceId, Wanted>,
     /// Instances of known containers that must not be registered now.
     pub withheld: BTreeMap<InstanceId, Withheld>,
+    /// Instances of containers that failed and stay registered all the same.
+    pub kept: Kept,
     /// What somebody should mend, in a stable order.
     pub problems: BTreeSet<Problem>,
 }
@@ -51,6 +53,23 @@ pub struct Wanted {
     pub origin: Origin,
     /// How it is checked, if its container asks for that.
     pub check: Option<Check>,
+}
+
+/// What stays registered of containers that failed.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Kept {
+    /// Ids that they had when they ran.
+    pub ids: BTreeSet<InstanceId>,
+    /// What their usual ids begin with: who never saw one run cannot tell its ports.
+    pub beginnings: BTreeSet<String>,
+}
+
+impl Kept {
+    /// Whether the instance `id` stays.
+    pub fn holds(&self, id: &InstanceId) -> bool {
+        let text = id.as_str();
+        self.ids.contains(id) || self.beginnings.iter().any(|beginning| text.starts_with(beginning.as_str()))
+    }
 }
 
 /// Where an instance comes from, for people.
@@ -90,11 +109,14 @@ pub fn desired(seen: &[Seen], config: &Config) -> Desired {
     // Whoever runs comes first, then whoever is older: a newcomer never takes an id from who has it.
     let mut in_order: Vec<&Seen> = seen.iter().collect();
     in_order.sort_by_key(|seen| {
-        (Reverse(seen.standing != Standing::Stopped), seen.container.life.started_at, &seen.container.id)
+        (Reverse(seen.standing.runs()), seen.container.life.started_at, &seen.container.id)
     });
     let mut claims = Claims::default();
     for Seen { container, standing } in in_order {
-        let fate = Fate::of(container, *standing);
+        let fate = Fate::of(container, *standing, config.deregister);
+        if fate == Fate::Keep {
+            desired.kept.beginnings.insert(format!("{}:{}:", config.hostname, container.name));
+        }
         let mut problems = BTreeSet::new();
         for draft in drafts(container, config, &addresses, &mut problems) {
             if let Some(id) = claims.claim(&draft, &mut problems) {
@@ -102,7 +124,7 @@ pub fn desired(seen: &[Seen], config: &Config) -> Desired {
             }
         }
         // Nobody needs to mend what has ended.
-        if *standing != Standing::Stopped {
+        if standing.runs() {
             desired.problems.append(&mut problems);
         }
     }
@@ -113,6 +135,7 @@ impl Desired {
     fn place(&mut self, id: InstanceId, draft: Draft<'_>, fate: Fate) {
         let container = draft.container.name.clone();
         match fate {
+            Fate::Keep => _ = self.kept.ids.insert(id),
             Fate::Withhold(why) => _ = self.withheld.insert(id, Withheld { container, why }),
             Fate::Want { draining } => {
                 let origin = Origin { container, port: draft.port, choice: draft.choice };
@@ -128,12 +151,14 @@ impl Desired {
 enum Fate {
     Want { draining: bool },
     Withhold(WithheldWhy),
+    Keep,
 }
 
 impl Fate {
-    fn of(container: &Container, standing: Standing) -> Self {
+    fn of(container: &Container, standing: Standing, deregister: Deregister) -> Self {
         match (standing, container.life.check) {
-            (Standing::Stopped, _) => Self::Withhold(WithheldWhy::Stopped),
+            (Standing::Failed, _) if deregister == Deregister::OnSuccess => Self::Keep,
+            (Standing::Stopped | Standing::Failed, _) => Self::Withhold(WithheldWhy::Stopped),
             (Standing::Serving | Standing::Stopping, Some(CheckStatus::Starting)) => {
                 Self::Withhold(WithheldWhy::NotYetHealthy)
             }

@@ -17,7 +17,7 @@ use futures_util::{Stream, StreamExt};
 use portolan_model::Pending;
 
 use crate::container::{Container, ContainerId, EngineTime};
-use crate::source::{ContainerSource, Event, EventStream, Exec, Executed, Listening, SourceError};
+use crate::source::{ContainerSource, Event, EventStream, Exec, Executed, Listening, SourceError, Which};
 
 /// Where the engine is when nobody says.
 const DEFAULT_URI: &str = "unix:///var/run/docker.sock";
@@ -138,10 +138,10 @@ impl ContainerSource for Engine {
         })
     }
 
-    fn list(&self) -> Pending<'_, Result<Vec<ContainerId>, SourceError>> {
+    fn list(&self, which: Which) -> Pending<'_, Result<Vec<ContainerId>, SourceError>> {
         Box::pin(async move {
-            let found =
-                self.client()?.list_containers(None::<ListContainersOptions>).await.map_err(failure)?;
+            let options = ListContainersOptions { all: which == Which::All, ..Default::default() };
+            let found = self.client()?.list_containers(Some(options)).await.map_err(failure)?;
             Ok(found.into_iter().filter_map(|summary| summary.id.map(ContainerId::new)).collect())
         })
     }

@@ -63,12 +63,12 @@ pub(crate) async fn execute(
 }
 
 async fn write(action: &Action, registry: &dyn Registry, owner: &Owner) -> Result<Revision, RegistryError> {
-    let guard = |incarnation| Guard::OwnedBy { owner: owner.clone(), incarnation };
+    let guard = |owner: &Owner, incarnation| Guard::OwnedBy { owner: owner.clone(), incarnation };
     match action {
         Action::Register { registration, .. } => registry.register(registration.as_ref().clone()).await,
-        Action::Drain { id, incarnation, .. } => registry.drain(id.clone(), guard(*incarnation)).await,
-        Action::Deregister { id, incarnation, .. } => {
-            registry.deregister(id.clone(), guard(*incarnation)).await
+        Action::Drain { id, incarnation, .. } => registry.drain(id.clone(), guard(owner, *incarnation)).await,
+        Action::Deregister { id, owner, incarnation, .. } => {
+            registry.deregister(id.clone(), guard(owner, *incarnation)).await
         }
     }
 }

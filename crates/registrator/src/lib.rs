@@ -20,6 +20,6 @@ pub mod plan;
 pub mod source;
 pub mod world;
 
-pub use config::Config;
+pub use config::{Config, Deregister};
 pub use lifecycle::{Registrator, build};
 pub use source::ContainerSource;

@@ -144,7 +144,7 @@ impl Keeper {
     /// `None` until the registry has told what it holds.
     fn plan(&self, desired: &crate::desired::Desired, whole: bool) -> Option<Plan> {
         let mut book = self.book();
-        let plan = book.is_read().then(|| plan(desired, whole, &book))?;
+        let plan = book.is_read().then(|| plan(desired, whole, &book, &self.config))?;
         book.contest(plan.conflicts.iter().map(|conflict| conflict.id.clone()).collect());
         Some(plan)
     }

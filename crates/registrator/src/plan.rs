@@ -3,9 +3,10 @@
 
 use std::fmt;
 
-use portolan_model::{Incarnation, InstanceId, Owner, Registration};
+use portolan_model::{Health, Incarnation, InstanceId, Owner, Registration};
 
 use crate::book::{Book, Entry, Mine};
+use crate::config::Config;
 use crate::desired::{Desired, Origin, Wanted, Withheld};
 
 #[cfg(test)]
@@ -43,6 +44,8 @@ pub enum Action {
     Deregister {
         /// Which.
         id: InstanceId,
+        /// Whose it is.
+        owner: Owner,
         /// The life of it that is meant.
         incarnation: Incarnation,
         /// Why.
@@ -50,13 +53,22 @@ pub enum Action {
     },
 }
 
-/// An id that is wanted here but belongs to somebody else.
+/// An id that is wanted here and left as it is.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Conflict {
     /// The id.
     pub id: InstanceId,
     /// Who has it.
-    pub holder: Owner,
+    pub holder: Holder,
+}
+
+/// Who has an id that is wanted here.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Holder {
+    /// Somebody else.
+    Other(Owner),
+    /// Somebody under our own name, who says otherwise as often as it is said.
+    Namesake(Owner),
 }
 
 /// Why an action is planned.
@@ -74,17 +86,29 @@ pub enum Why {
     Withheld(Withheld),
     /// No container that runs stands for it.
     Ghost,
+    /// A run before this one left it.
+    Left(Origin),
+    /// It is shown as this owner's, who is nobody.
+    Nobodys(Owner, Origin),
+    /// Its container failed, and its instances stay.
+    Failed,
+    /// Nobody owns it, it has the name of this host, and no container that runs stands for it.
+    Dangling,
 }
 
 /// Says what to do so that `book` comes to hold what is `desired`. Unless `whole`, nothing is taken for a ghost: it may
 /// belong to a container that was not read yet.
-pub fn plan(desired: &Desired, whole: bool, book: &Book) -> Plan {
+pub fn plan(desired: &Desired, whole: bool, book: &Book, config: &Config) -> Plan {
     let mut plan = Plan::default();
     let mut registers = Vec::new();
     for (id, wanted) in &desired.wanted {
         match book.get(id) {
+            Some(Entry::Foreign(holder)) if is_nobodys(id, holder, config) => {
+                let why = Why::Nobodys(holder.clone(), wanted.origin.clone());
+                registers.extend((!wanted.draining).then(|| register(wanted, why)));
+            }
             Some(Entry::Foreign(holder)) => {
-                plan.conflicts.push(Conflict { id: id.clone(), holder: holder.clone() });
+                plan.conflicts.push(Conflict { id: id.clone(), holder: Holder::Other(holder.clone()) });
             }
             Some(Entry::Mine(mine)) if wanted.draining => {
                 if !mine.draining {
@@ -93,31 +117,49 @@ pub fn plan(desired: &Desired, whole: bool, book: &Book) -> Plan {
                     plan.actions.push(Action::Drain { id: id.clone(), incarnation, why });
                 }
             }
-            Some(Entry::Mine(mine)) => registers.extend(amend(wanted, mine, book.drained_here(id))),
+            Some(Entry::Mine(_)) if book.is_contradicted(&wanted.registration) => {
+                let holder = Holder::Namesake(config.owner.clone());
+                plan.conflicts.push(Conflict { id: id.clone(), holder });
+            }
+            Some(Entry::Mine(mine)) => registers.extend(amend(wanted, mine, book)),
             None if wanted.draining => {}
             None => registers.push(register(wanted, Why::New(wanted.origin.clone()))),
         }
     }
     plan.actions.append(&mut registers);
     for (id, mine) in book.mine().filter(|(id, _)| !desired.wanted.contains_key(*id)) {
+        if desired.kept.holds(id) {
+            plan.actions.extend(keep(mine, book));
+            continue;
+        }
         let why = match desired.withheld.get(id) {
             Some(withheld) => Why::Withheld(withheld.clone()),
             None if whole => Why::Ghost,
             None => continue,
         };
         let incarnation = mine.registration.incarnation;
-        plan.actions.push(Action::Deregister { id: id.clone(), incarnation, why });
+        let (id, owner) = (id.clone(), config.owner.clone());
+        plan.actions.push(Action::Deregister { id, owner, incarnation, why });
+    }
+    if config.cleanup && whole {
+        let dangling = book.nobodys().filter(|(id, owner)| is_dangling(id, owner, desired, &config.hostname));
+        plan.actions.extend(dangling.map(|(id, owner)| Action::Deregister {
+            id: id.clone(),
+            owner: owner.clone(),
+            incarnation: Incarnation::default(),
+            why: Why::Dangling,
+        }));
     }
     plan
 }
 
 /// What makes the registry's `mine` what is `wanted`, if anything. A drain by somebody else is respected for the life
 /// it was asked for.
-fn amend(wanted: &Wanted, mine: &Mine, drained_here: bool) -> Option<Action> {
+fn amend(wanted: &Wanted, mine: &Mine, book: &Book) -> Option<Action> {
     let (new, old) = (&wanted.registration, &mine.registration);
     let same_life = new.incarnation == old.incarnation;
     if mine.draining && same_life {
-        return drained_here.then(|| register(wanted, Why::StillRuns(wanted.origin.clone())));
+        return book.drained_here(&new.id).then(|| register(wanted, Why::StillRuns(wanted.origin.clone())));
     }
     let what = if !same_life {
         "life"
@@ -128,9 +170,49 @@ fn amend(wanted: &Wanted, mine: &Mine, drained_here: bool) -> Option<Action> {
     } else if new != old {
         "description"
     } else {
-        return None;
+        let left = !book.is_kept_alive(&new.id);
+        return left.then(|| register(wanted, Why::Left(wanted.origin.clone())));
     };
     Some(register(wanted, Why::Different(what, wanted.origin.clone())))
+}
+
+/// What keeps the instance of a container that failed registered, and requests away from it.
+fn keep(mine: &Mine, book: &Book) -> Option<Action> {
+    let registration = Registration { health: Health::Critical, ..mine.registration.clone() };
+    let due = mine.registration != registration || !book.is_kept_alive(&registration.id);
+    let futile = book.is_contradicted(&registration);
+    (due && !futile).then(|| Action::Register { registration: Box::new(registration), why: Why::Failed })
+}
+
+/// Whether `id` may be taken from its holder. Whoever registers by hand says no owner either: only an id that no hand
+/// would choose is taken from those.
+fn is_nobodys(id: &InstanceId, holder: &Owner, config: &Config) -> bool {
+    let by_hand = holder.as_str() == Owner::UNSAID;
+    holder.is_nobody() && (!by_hand || made_here(id.as_str(), &config.hostname))
+}
+
+/// Whether a registrator of this host made `id`, for a container port that is no more. A Consul agent's ids are shown
+/// with their node before them.
+fn is_dangling(id: &InstanceId, owner: &Owner, desired: &Desired, hostname: &str) -> bool {
+    let text = id.as_str();
+    let node = owner.as_str().split_once(':').map(|(_, node)| node);
+    let bare = node.and_then(|node| text.strip_prefix(node)?.strip_prefix('/')).unwrap_or(text);
+    let known = |id: &InstanceId| desired.wanted.contains_key(id) || desired.kept.holds(id);
+    made_here(bare, hostname) && InstanceId::new(bare).is_ok_and(|id| !known(&id))
+}
+
+/// Whether `id` is `<hostname>:<container>:<port>[:udp]`.
+fn made_here(id: &str, hostname: &str) -> bool {
+    let Some(rest) = id.strip_prefix(hostname).and_then(|rest| rest.strip_prefix(':')) else { return false };
+    let rest = rest.strip_suffix(":udp").unwrap_or(rest);
+    rest.rsplit_once(':').is_some_and(|(container, port)| {
+        let mut bytes = container.bytes();
+        bytes.next().is_some_and(|first| first.is_ascii_alphanumeric())
+            && bytes.len() > 0
+            && bytes.all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'.' | b'-'))
+            && !port.is_empty()
+            && port.bytes().all(|b| b.is_ascii_digit())
+    })
 }
 
 fn register(wanted: &Wanted, why: Why) -> Action {
@@ -183,7 +265,15 @@ impl fmt::Display for Action {
 
 impl fmt::Display for Conflict {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "leave {}: it belongs to {}", self.id, self.holder)
+        match &self.holder {
+            Holder::Other(owner) => write!(f, "leave {}: it belongs to {owner}", self.id),
+            Holder::Namesake(owner) => write!(
+                f,
+                "leave {}: another {owner} says otherwise each time; two registrators of one host must be told the \
+                 same, or have different node names",
+                self.id
+            ),
+        }
     }
 }
 
@@ -196,6 +286,10 @@ impl fmt::Display for Why {
             Self::Stopping(origin) => write!(f, "container {} was asked to end", origin.container),
             Self::Withheld(withheld) => write!(f, "{withheld}"),
             Self::Ghost => f.write_str("no container that runs stands for it"),
+            Self::Left(origin) => write!(f, "a run before this one left it; {origin}"),
+            Self::Nobodys(owner, origin) => write!(f, "it is there as {owner}'s, which is nobody; {origin}"),
+            Self::Failed => f.write_str("its container failed; it stays until that is removed"),
+            Self::Dangling => f.write_str("nobody owns it, and no container of this host stands for it"),
         }
     }
 }

@@ -4,7 +4,7 @@ use std::fmt;
 
 use portolan_model::Pending;
 
-use crate::container::{Container, ContainerId, EngineTime, Signal};
+use crate::container::{Container, ContainerId, EngineTime, ExitCode, Signal};
 
 /// A container engine, as far as the registrator needs one.
 pub trait ContainerSource: Send + Sync + 'static {
@@ -15,8 +15,8 @@ pub trait ContainerSource: Send + Sync + 'static {
     /// without it those of the last minutes, so that a stop under way is known.
     fn listen(&self, since: Option<EngineTime>) -> Pending<'_, Result<Listening, SourceError>>;
 
-    /// The containers that run now, paused ones included.
-    fn list(&self) -> Pending<'_, Result<Vec<ContainerId>, SourceError>>;
+    /// The containers there are now.
+    fn list(&self, which: Which) -> Pending<'_, Result<Vec<ContainerId>, SourceError>>;
 
     /// One container as it is now; `None` when the engine does not know it (any more).
     fn inspect(&self, id: ContainerId) -> Pending<'_, Result<Option<Container>, SourceError>>;
@@ -43,6 +43,15 @@ pub struct Executed {
     pub code: i64,
     /// What it wrote to either output, up to the limit.
     pub output: Vec<u8>,
+}
+
+/// Which containers to list.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Which {
+    /// Those that run, paused ones included.
+    Running,
+    /// Also those that ended and were not removed.
+    All,
 }
 
 /// An engine that is listened to.
@@ -80,8 +89,9 @@ pub enum EventKind {
     Started,
     /// It was sent a signal. The engine does not let one read this afterwards.
     Killed(Signal),
-    /// It ended. The engine answers reads of it only after it has taken its network down, which is too late.
-    Died,
+    /// It ended, and how, where that is known. The engine answers reads of it only after it has taken its network down,
+    /// which is too late.
+    Died(Option<ExitCode>),
     /// Anything else that may have changed it: health, pause, rename, update, networks, destroy.
     Changed,
 }
@@ -112,7 +122,8 @@ impl fmt::Display for EventKind {
         match self {
             Self::Started => f.write_str("start"),
             Self::Killed(signal) => write!(f, "kill ({})", signal.0),
-            Self::Died => f.write_str("die"),
+            Self::Died(None) => f.write_str("die"),
+            Self::Died(Some(exit)) => write!(f, "die ({})", exit.0),
             Self::Changed => f.write_str("change"),
         }
     }

@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::container::{Container, ContainerId, EngineTime, Signal};
+use crate::container::{Container, ContainerId, EngineTime, ExitCode, Signal};
 use crate::source::{Event, EventKind};
 
 #[cfg(test)]
@@ -58,13 +58,22 @@ pub enum Standing {
     Stopping,
     /// It does not run.
     Stopped,
+    /// It does not run, because it failed.
+    Failed,
+}
+
+impl Standing {
+    /// Whether it runs.
+    pub fn runs(self) -> bool {
+        matches!(self, Self::Serving | Self::Stopping)
+    }
 }
 
 #[derive(Debug, Default)]
 struct Slot {
     container: Option<Arc<Container>>,
     killed: Option<Kill>,
-    died: Option<EngineTime>,
+    died: Option<Death>,
     reading: Reading,
     /// The last read failed, and it is asked again.
     retried: bool,
@@ -78,6 +87,13 @@ struct Kill {
     told: Duration,
     /// The next read that finds it running ends this mark.
     doubtful: bool,
+}
+
+/// A container ended.
+#[derive(Debug, Clone, Copy)]
+struct Death {
+    at: EngineTime,
+    exit: Option<ExitCode>,
 }
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -121,8 +137,10 @@ impl World {
                 slot.note_kill(kill, self.stop_margin, now)
             }
             EventKind::Killed(_) => false,
-            EventKind::Died => {
-                slot.died = slot.died.max(Some(event.at));
+            EventKind::Died(exit) => {
+                if slot.died.is_none_or(|known| known.at <= event.at) {
+                    slot.died = Some(Death { at: event.at, exit });
+                }
                 slot.doubt_kill(event.at);
                 true
             }
@@ -184,7 +202,7 @@ impl World {
             self.changed = true;
             return;
         }
-        if let Some(found) = found
+        if let Some(found) = found.map(|found| slot.recalled(found))
             && slot.container.as_deref() != Some(&found)
         {
             slot.container = Some(Arc::new(found));
@@ -307,14 +325,32 @@ impl Slot {
     }
 
     fn standing(&self, container: &Container) -> Standing {
-        let this_life = |at: &EngineTime| *at >= container.life.started_at;
-        if !container.life.running || self.died.as_ref().is_some_and(this_life) {
-            Standing::Stopped
-        } else if self.killed.is_some_and(|kill| this_life(&kill.at)) {
+        let this_life = |at: EngineTime| at >= container.life.started_at;
+        let died = self.died.filter(|death| this_life(death.at));
+        if !container.life.running || died.is_some() {
+            let exit = died.and_then(|death| death.exit).or(container.life.exit);
+            if exit.is_some_and(ExitCode::is_failure) { Standing::Failed } else { Standing::Stopped }
+        } else if self.killed.is_some_and(|kill| this_life(kill.at)) {
             Standing::Stopping
         } else {
             Standing::Serving
         }
+    }
+
+    /// `found` with what the engine forgets of a life that ended: where it was reached. Its ids are made of that.
+    fn recalled(&self, mut found: Container) -> Container {
+        if let Some(known) = &self.container
+            && !found.life.running
+            && known.life.started_at == found.life.started_at
+        {
+            if found.bindings.values().all(Vec::is_empty) {
+                found.bindings.clone_from(&known.bindings);
+            }
+            if found.networks.is_empty() {
+                found.networks.clone_from(&known.networks);
+            }
+        }
+        found
     }
 
     /// When its end is overdue, if it was asked to end and that is not yet doubted.

@@ -146,7 +146,7 @@ async fn a_late_end_of_an_old_life_does_not_touch_the_new() {
         pass(AT_ONCE).await;
     }
     running.engine.tell(&id, EventKind::Killed(registrator::container::Signal(15)), old);
-    running.engine.tell(&id, EventKind::Died, old + 1);
+    running.engine.tell(&id, EventKind::Died(None), old + 1);
     pass(PERIOD * 3).await;
     assert_eq!(running.registry.calls(), ["register H:web:80"]);
     assert_eq!(running.registry.lines().await, ["H:web:80 passing adult"]);
@@ -270,11 +270,71 @@ async fn removes_its_own_ghosts_and_only_those_it_can_tell() {
         running.report().detail,
         "3 instances registered; 1 not as asked, first: the engine does not describe container shy-01234567"
     );
-    assert!(registry.calls().is_empty());
+    assert_eq!(registry.calls(), ["register H:web:80"], "whoever registered it keeps it alive no more");
     engine.break_reads("shy", false);
     running.holds(&["H:other:80 passing adult", "H:shy:80 passing adult", "H:web:80 passing adult"]).await;
-    assert_eq!(registry.calls(), ["deregister H:ghost:80"]);
+    assert_eq!(registry.calls(), ["register H:shy:80", "deregister H:ghost:80"]);
     running.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_failed_stays_as_critical_until_it_is_removed() {
+    let config = || Config { deregister: registrator::Deregister::OnSuccess, ..config() };
+    let running = run(&FakeEngine::default(), &Recorder::default(), config());
+    running.reaches(State::Running).await;
+    for name in ["bad", "well"] {
+        running.engine.start(container(name));
+    }
+    running.holds(&["H:bad:80 passing adult", "H:well:80 passing adult"]).await;
+    running.engine.exit("bad", 1);
+    running.engine.exit("well", 0);
+    assert!(running.holds(&["H:bad:80 critical adult"]).await <= AT_ONCE);
+    pass(PERIOD * 3).await;
+    let (engine, registry) = (running.engine.clone(), running.registry.clone());
+    running.stop().await;
+    // The next run never saw its ports.
+    let running = run(&engine, &registry, config());
+    running.reaches(State::Running).await;
+    pass(PERIOD * 3).await;
+    assert_eq!(registry.lines().await, ["H:bad:80 critical adult"]);
+    engine.start(container("bad"));
+    running.holds(&["H:bad:80 passing adult"]).await;
+    engine.exit("bad", 127);
+    running.holds(&["H:bad:80 critical adult"]).await;
+    engine.destroy("bad");
+    assert!(running.holds(&[]).await <= AT_ONCE);
+    // By a signal: nobody failed.
+    engine.start(container("web"));
+    running.holds(&["H:web:80 passing adult"]).await;
+    engine.exit("web", 137);
+    assert!(running.holds(&[]).await <= AT_ONCE);
+    running.stop().await;
+}
+
+/// The same host twice: who is told the same says the same, and who is told otherwise does not fight for ever.
+#[tokio::test(start_paused = true)]
+async fn two_of_the_same_name_do_not_fight() {
+    let first = Running::with_web().await;
+    let second = run(&first.engine, &first.registry, config());
+    second.reaches(State::Running).await;
+    pass(PERIOD * 4).await;
+    assert_eq!(first.registry.calls(), ["register H:web:80"], "taken over once");
+    first.engine.die("web");
+    first.holds(&[]).await;
+    second.stop().await;
+    first.registry.calls();
+
+    let other_port = Config { ip: "10.0.0.9".parse().unwrap(), ..config() };
+    let second = run(&first.engine, &first.registry, other_port);
+    first.engine.start(container("web"));
+    pass(PERIOD * 20).await;
+    let calls = first.registry.calls();
+    assert!(calls.len() < 12, "{calls:?}");
+    let complaints = [&first, &second].map(|running| running.report().detail);
+    let says = |text: &String| text.contains("another registrator:H says otherwise each time");
+    assert!(complaints.iter().any(says), "{complaints:?}");
+    first.stop().await;
+    second.stop().await;
 }
 
 #[tokio::test(start_paused = true)]

@@ -9,9 +9,6 @@ use portolan_model::{
 
 use super::error::Error;
 
-/// Who owns what is registered over HTTP, unless it says otherwise.
-const OWNER: &str = "http";
-
 /// What a body means. `node` is the address of instances that do not say theirs.
 ///
 /// `TaggedAddresses` and `EnableTagOverride` have no meaning here and are left aside: the former are derived when read,
@@ -57,7 +54,7 @@ pub(super) fn understood(body: ServiceRegistration, node: IpAddr) -> Result<Regi
         meta,
         weight: weights.map_or(Ok(Weight::default()), weight)?,
         zone: zone.map(Zone::new).transpose().map_err(|bad| Error::field("Portolan.Zone", &bad))?,
-        owner: Owner::new(owner.as_deref().unwrap_or(OWNER))
+        owner: Owner::new(owner.as_deref().unwrap_or(Owner::UNSAID))
             .map_err(|bad| Error::field("Portolan.Owner", &bad))?,
         incarnation: Incarnation(incarnation.unwrap_or_default()),
         health: health_of_checks(check.as_ref(), &checks)?.or(said).unwrap_or_default(),

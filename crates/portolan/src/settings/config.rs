@@ -34,7 +34,8 @@ pub(crate) struct Proxy {
 /// The registry's HTTP face.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Http {
-    pub(crate) listen: SocketAddr,
+    /// `None`: there is none.
+    pub(crate) listen: Option<SocketAddr>,
     pub(crate) node: String,
     pub(crate) datacenter: String,
 }
@@ -44,6 +45,17 @@ pub(crate) struct Http {
 pub(crate) struct Registry {
     pub(crate) uri: String,
     pub(crate) warm_up: Duration,
+    pub(crate) on_exit: OnExit,
+}
+
+/// What becomes of instances in a cluster that this process registered, when it ends well.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) enum OnExit {
+    /// They stay for as long as the cluster keeps what gives no sign of life: containers outlive whoever watches them.
+    #[default]
+    Leave,
+    /// They are removed.
+    Deregister,
 }
 
 /// The registrator and its container source.
@@ -59,6 +71,8 @@ pub(crate) struct Docker {
     pub(crate) network: Option<String>,
     pub(crate) tags: TagsTemplate,
     pub(crate) period: Duration,
+    pub(crate) deregister: registrator::Deregister,
+    pub(crate) cleanup: bool,
 }
 
 impl Config {
@@ -78,8 +92,8 @@ impl Config {
                 limits: gateway::Limits::default(),
                 trusted_proxies: Vec::new(),
             },
-            http: Http { listen: nowhere, node: String::new(), datacenter: String::new() },
-            registry: Registry { uri: String::new(), warm_up: none },
+            http: Http { listen: None, node: String::new(), datacenter: String::new() },
+            registry: Registry { uri: String::new(), warm_up: none, on_exit: OnExit::default() },
             docker: Docker {
                 enabled: false,
                 host: String::new(),
@@ -91,6 +105,8 @@ impl Config {
                 network: None,
                 tags: TagsTemplate::default(),
                 period: none,
+                deregister: registrator::Deregister::default(),
+                cleanup: false,
             },
             routes: Vec::new(),
         }

@@ -14,6 +14,8 @@ pub(crate) struct Flags {
     /// The settings file.
     pub(crate) config: Option<PathBuf>,
     values: BTreeMap<&'static str, String>,
+    /// What holds in place of the table's defaults.
+    fallbacks: BTreeMap<&'static str, String>,
 }
 
 impl Flags {
@@ -28,6 +30,19 @@ impl Flags {
         debug_assert!(super::table::find(key).is_some(), "{key} is a setting");
         self.values.entry(key).or_insert_with(|| text.into());
         self
+    }
+
+    /// Makes `text` the default of `key`: what flag, variable and file say comes before it.
+    #[must_use]
+    pub(crate) fn by_default(mut self, key: &'static str, text: impl Into<String>) -> Self {
+        debug_assert!(super::table::find(key).is_some(), "{key} is a setting");
+        self.fallbacks.insert(key, text.into());
+        self
+    }
+
+    /// The default of `setting` for this command, if it is not the table's.
+    pub(super) fn fallback(&self, setting: &Setting) -> Option<&str> {
+        self.fallbacks.get(setting.key).map(String::as_str)
     }
 }
 
@@ -57,7 +72,8 @@ impl FromArgMatches for Flags {
             Some((setting.key, text))
         };
         let config = matches.get_one("config").cloned();
-        Ok(Self { config, values: SETTINGS.iter().filter_map(said).collect() })
+        let values = SETTINGS.iter().filter_map(said).collect();
+        Ok(Self { config, values, fallbacks: BTreeMap::new() })
     }
 
     fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), Error> {

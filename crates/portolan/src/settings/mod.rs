@@ -17,7 +17,7 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-pub(crate) use config::Config;
+pub(crate) use config::{Config, OnExit};
 pub(crate) use environment::Environment;
 pub(crate) use flags::Flags;
 use flaw::hint;
@@ -125,9 +125,9 @@ impl Said<'_> {
             return (text.to_owned(), Place::Env(variable));
         }
         file.values.remove(setting.key).unwrap_or_else(|| {
-            let text = match setting.fallback {
-                Fallback::Is(text) => text.to_owned(),
-                Fallback::Found(_, find) => find(self.environment),
+            let text = match (self.flags.fallback(setting), setting.fallback) {
+                (Some(text), _) | (None, Fallback::Is(text)) => text.to_owned(),
+                (None, Fallback::Found(_, find)) => find(self.environment),
             };
             (text, Place::Found(setting.key))
         })

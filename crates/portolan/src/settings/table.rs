@@ -100,6 +100,12 @@ impl Kind {
 /// The words of the balancing policies.
 pub(super) const POLICIES: &[&str] = &["round-robin", "random", "weighted"];
 
+/// The words of `registry.on_exit`.
+pub(super) const ON_EXIT: &[&str] = &["leave", "deregister"];
+
+/// The words of `docker.deregister`.
+pub(super) const DEREGISTER: &[&str] = &["always", "on-success"];
+
 /// Every setting, in the order of the reference.
 pub(crate) const SETTINGS: &[Setting] = &[
     Setting {
@@ -281,8 +287,12 @@ pub(crate) const SETTINGS: &[Setting] = &[
         flag: Flag::Takes("http"),
         kind: Kind::Address,
         fallback: Fallback::Is("127.0.0.1:8500"),
-        about: "Where the registry's HTTP API (Consul's shapes) listens. Port 0 takes any free one.",
-        put: |config, text| put(&mut config.http.listen, text),
+        about: "Where the registry's HTTP API (Consul's shapes, status, explain) listens. Port 0 takes any free one, `off` is nowhere. \
+                `portolan gateway` has 127.0.0.1:8510 unless told, for a Consul agent may be its neighbour; `portolan registrator` has `off`.",
+        put: |config, text| {
+            config.http.listen = super::value::address_or_off(text)?;
+            Ok(())
+        },
     },
     Setting {
         key: "http.node",
@@ -315,6 +325,15 @@ pub(crate) const SETTINGS: &[Setting] = &[
         fallback: Fallback::Is("0s"),
         about: "How long a new instance counts as young, which takes a smaller share; only of the embedded registry. 0s: it is adult at once.",
         put: |config, text| put(&mut config.registry.warm_up, text),
+    },
+    Setting {
+        key: "registry.on_exit",
+        flag: Flag::Takes("on-exit"),
+        kind: Kind::Choice(ON_EXIT),
+        fallback: Fallback::Is("leave"),
+        about: "What becomes of instances in a cluster that this process registered, when it is told to stop: with `leave` they stay for the \
+                cluster's own time (`ttl` in the registry URI), so that a restart in that time leaves no gap; `deregister` removes them.",
+        put: |config, text| put(&mut config.registry.on_exit, text),
     },
     Setting {
         key: "docker.enabled",
@@ -412,6 +431,24 @@ pub(crate) const SETTINGS: &[Setting] = &[
         fallback: Fallback::Is("15s"),
         about: "How often to compare engine and registry even when the engine reports no event.",
         put: |config, text| positive(&mut config.docker.period, text),
+    },
+    Setting {
+        key: "docker.deregister",
+        flag: Flag::Takes("deregister"),
+        kind: Kind::Choice(DEREGISTER),
+        fallback: Fallback::Is("always"),
+        about: "When the instances of a container that has ended are removed: always, or only when it ended well or by a signal (`on-success`). \
+                One that failed then stays registered, as critical, until it is started again or removed.",
+        put: |config, text| put(&mut config.docker.deregister, text),
+    },
+    Setting {
+        key: "docker.cleanup",
+        flag: Flag::Says("cleanup", "true"),
+        kind: Kind::Switch,
+        fallback: Fallback::Is("false"),
+        about: "Remove also what gliderlabs/registrator left for containers of this host that are no more: instances nobody owns whose id \
+                is `<this host>:<container>:<port>`.",
+        put: |config, text| put(&mut config.docker.cleanup, text),
     },
 ];
 

@@ -5,9 +5,11 @@ use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use registrator::Deregister;
 use routing::Policy;
 
-use super::table::POLICIES;
+use super::config::OnExit;
+use super::table::{DEREGISTER, ON_EXIT, POLICIES};
 
 /// The longest time any setting takes; keeps sums with a clock far from their limits.
 const LONGEST: Duration = Duration::from_secs(365 * 24 * 3600);
@@ -54,6 +56,14 @@ pub(super) fn within(text: &str, range: RangeInclusive<usize>) -> Result<usize, 
 /// Reads a text that must not be empty.
 pub(super) fn filled(text: &str) -> Result<String, String> {
     if text.trim().is_empty() { Err("is empty".to_owned()) } else { String::parse(text) }
+}
+
+/// Reads an address to listen on; `off` is none.
+pub(super) fn address_or_off(text: &str) -> Result<Option<SocketAddr>, String> {
+    match text {
+        "off" => Ok(None),
+        _ => SocketAddr::parse(text).map(Some),
+    }
 }
 
 /// Reads a DNS domain; empty means none.
@@ -125,6 +135,26 @@ impl Parse for Policy {
             "random" => Ok(Self::Random),
             "weighted" => Ok(Self::Weighted),
             _ => Err(format!("{text:?} is not a balancing policy; there are {}", POLICIES.join(", "))),
+        }
+    }
+}
+
+impl Parse for OnExit {
+    fn parse(text: &str) -> Result<Self, String> {
+        match text {
+            "leave" => Ok(Self::Leave),
+            "deregister" => Ok(Self::Deregister),
+            _ => Err(format!("{text:?} is neither of {}", ON_EXIT.join(", "))),
+        }
+    }
+}
+
+impl Parse for Deregister {
+    fn parse(text: &str) -> Result<Self, String> {
+        match text {
+            "always" => Ok(Self::Always),
+            "on-success" => Ok(Self::OnSuccess),
+            _ => Err(format!("{text:?} is neither of {}", DEREGISTER.join(", "))),
         }
     }
 }

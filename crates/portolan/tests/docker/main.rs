@@ -15,4 +15,5 @@ mod load;
 #[path = "../process/mod.rs"]
 mod process;
 mod rig;
+mod roles;
 mod traffic;

@@ -19,7 +19,7 @@ use super::process::{self, Up, until};
 const LABEL: &str = "portolan.test";
 
 /// What Portolan calls this machine here.
-const NODE: &str = "e2e";
+pub(crate) const NODE: &str = "e2e";
 
 /// Where the sample listens inside its container.
 pub(crate) const PORT: u16 = 8080;
@@ -235,7 +235,12 @@ impl Rig {
 
     /// What the registry's HTTP face shows of this test's instances, by id. Others may use the engine too.
     pub(crate) fn registered(&self, up: &Up) -> BTreeMap<String, AgentService> {
-        let (status, said) = process::get(&format!("{}/v1/agent/services", up.http), &[]);
+        self.registered_at(&up.http)
+    }
+
+    /// The same, of whichever process serves that face.
+    pub(crate) fn registered_at(&self, http: &str) -> BTreeMap<String, AgentService> {
+        let (status, said) = process::get(&format!("{http}/v1/agent/services"), &[]);
         assert_eq!(status, 200, "{said}");
         let mut all: AgentServices = serde_json::from_str(&said).unwrap();
         all.retain(|id, _| id.contains(&self.prefix));

@@ -31,7 +31,7 @@ pub(crate) fn container(name: &str) -> Container {
         bindings: BTreeMap::from([("80/tcp".parse().unwrap(), vec![Binding { host: None, port: 32768 }])]),
         network_mode: NetworkMode::Bridge,
         networks: BTreeMap::from([("bridge".to_owned(), "172.17.0.5".parse().unwrap())]),
-        life: Life { running: true, paused: false, started_at: EngineTime(7), check: None },
+        life: Life { running: true, paused: false, started_at: EngineTime(7), check: None, exit: None },
         stop_signal: Signal::TERM,
         stop_timeout: Duration::from_secs(10),
     }

@@ -11,7 +11,7 @@ use bollard::models::{
 
 use super::time::moment;
 use crate::container::{
-    Binding, CheckStatus, Container, ContainerId, EngineTime, Life, NetworkMode, Port, Signal,
+    Binding, CheckStatus, Container, ContainerId, EngineTime, ExitCode, Life, NetworkMode, Port, Signal,
 };
 use crate::source::{Event, EventKind, SourceError};
 
@@ -76,7 +76,8 @@ fn life(
             healthcheck.is_some_and(is_check).then_some(CheckStatus::Starting)
         }
     };
-    Ok(Life { running, paused: yes(state.paused), started_at, check })
+    let exit = (!running).then_some(state.exit_code).flatten().map(ExitCode);
+    Ok(Life { running, paused: yes(state.paused), started_at, check, exit })
 }
 
 fn is_check(healthcheck: &HealthConfig) -> bool {
@@ -150,7 +151,7 @@ pub(super) fn event(message: EventMessage, now: EngineTime) -> Option<Event> {
     };
     let kind = match action.as_str() {
         "start" => EventKind::Started,
-        "die" => EventKind::Died,
+        "die" => EventKind::Died(attributes.get("exitCode").and_then(|code| code.parse().ok()).map(ExitCode)),
         "kill" => EventKind::Killed(attributes.get("signal")?.parse().ok()?),
         _ => EventKind::Changed,
     };

@@ -11,9 +11,9 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use super::condition::Condition;
-use crate::config::Config;
+use crate::config::{Config, Deregister};
 use crate::container::{Container, ContainerId, EngineTime};
-use crate::source::{ContainerSource, Event, Listening, SourceError};
+use crate::source::{ContainerSource, Event, Listening, SourceError, Which};
 use crate::world::{Sight, World};
 
 /// How many containers are read at once, and how many of those may be of the periodic routine: an event must not wait
@@ -32,6 +32,7 @@ pub(super) struct Follow {
     condition: Arc<Condition>,
     period: Duration,
     answer_timeout: Duration,
+    which: Which,
     world: World,
     since: Option<EngineTime>,
     epoch: Instant,
@@ -53,6 +54,11 @@ impl Follow {
             condition,
             period: config.period,
             answer_timeout: config.answer_timeout,
+            // What failed may have to stay registered; whoever is not asked about cannot be told from who was removed.
+            which: match config.deregister {
+                Deregister::Always => Which::Running,
+                Deregister::OnSuccess => Which::All,
+            },
             world: World::new(config.stop_margin),
             since: None,
             epoch: Instant::now(),
@@ -87,7 +93,7 @@ impl Follow {
         };
         // Before anything is read: what is about to end is not taken for what serves.
         past.iter().for_each(|event| self.witness(event));
-        let mut listing = Some(source.list());
+        let mut listing = Some(source.list(self.which));
         let mut list_due = Instant::now() + self.answer_timeout;
         let mut reads = FuturesUnordered::new();
         let mut retry = None;
@@ -125,7 +131,7 @@ impl Follow {
                     if listing.is_some() {
                         return no_answer();
                     }
-                    listing = Some(source.list());
+                    listing = Some(source.list(self.which));
                     list_due = Instant::now() + self.answer_timeout;
                 }
                 () = at(overdue) => self.world.overdue(self.epoch.elapsed()),

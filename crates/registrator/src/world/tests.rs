@@ -62,7 +62,7 @@ fn a_stop_is_known_before_it_can_be_read() {
     script.event(TERM, 110, 1);
     script.nothing_to_read();
     script.is(Some((Standing::Stopping, 100)));
-    script.event(EventKind::Died, 120, 2);
+    script.event(EventKind::Died(None), 120, 2);
     script.is(Some((Standing::Stopped, 100)));
     script.begin();
     let mut ended = container("web").started(100);
@@ -151,7 +151,7 @@ fn late_events_of_an_old_life_do_not_touch_the_new() {
     script.event(EventKind::Started, 205, 1);
     script.read(200);
     script.event(TERM, 150, 2);
-    script.event(EventKind::Died, 160, 2);
+    script.event(EventKind::Died(None), 160, 2);
     script.is(Some((Standing::Serving, 200)));
     // The kill is doubted by the end of that life, so it cannot come back to haunt.
     script.read(200);
@@ -163,7 +163,7 @@ fn a_read_that_was_overtaken_is_not_the_truth() {
     let mut script = Script::running();
     script.event(EventKind::Changed, 110, 1);
     script.begin();
-    script.event(EventKind::Died, 120, 2);
+    script.event(EventKind::Died(None), 120, 2);
     let id = script.id.clone();
     script.world.read(&id, Some(container("web").started(100)), Duration::ZERO);
     script.is(Some((Standing::Stopped, 100)));
@@ -179,7 +179,7 @@ fn a_read_that_was_overtaken_is_not_the_truth() {
 fn a_clock_that_steps_back_heals_by_reading() {
     let mut script = Script::running();
     script.event(TERM, 110, 1);
-    script.event(EventKind::Died, 111, 2);
+    script.event(EventKind::Died(None), 111, 2);
     script.event(EventKind::Started, 55, 3);
     script.read(50);
     script.is(Some((Standing::Serving, 50)));
@@ -210,7 +210,7 @@ fn a_listing_that_missed_a_start_does_not_remove() {
     script.read(100);
     script.is(Some((Standing::Serving, 100)));
     // One that was read as ended is let go.
-    script.event(EventKind::Died, 110, 1);
+    script.event(EventKind::Died(None), 110, 1);
     script.begin();
     let mut ended = container("web").started(100);
     ended.life.running = false;

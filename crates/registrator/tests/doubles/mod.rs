@@ -11,9 +11,11 @@ use portolan_model::{
     Filter, Guard, Instance, InstanceId, Interest, Listing, Pending, Registration, Registry, RegistryError,
     Revision, ServiceName, ServiceView, Subscription,
 };
-use registrator::container::{Binding, Container, ContainerId, EngineTime, Life, NetworkMode, Signal};
+use registrator::container::{
+    Binding, Container, ContainerId, EngineTime, ExitCode, Life, NetworkMode, Signal,
+};
 use registrator::source::{
-    ContainerSource, Event, EventKind, EventStream, Exec, Executed, Listening, SourceError,
+    ContainerSource, Event, EventKind, EventStream, Exec, Executed, Listening, SourceError, Which,
 };
 use testkit::memory_registry::MemoryRegistry;
 use tokio::sync::{Semaphore, mpsc};
@@ -33,7 +35,7 @@ pub fn container(name: &str) -> Container {
         bindings: BTreeMap::from([(port, vec![Binding { host: None, port: 32768 }])]),
         network_mode: NetworkMode::Bridge,
         networks: BTreeMap::new(),
-        life: Life { running: true, paused: false, started_at: EngineTime(0), check: None },
+        life: Life { running: true, paused: false, started_at: EngineTime(0), check: None, exit: None },
         stop_signal: Signal::TERM,
         stop_timeout: Duration::from_secs(10),
     }
@@ -98,7 +100,20 @@ impl FakeEngine {
     pub fn die(&self, name: &str) {
         let id = container(name).id;
         self.engine().containers.get_mut(&id).unwrap().life.running = false;
-        self.tell(&id, EventKind::Died, self.tick());
+        self.tell(&id, EventKind::Died(None), self.tick());
+    }
+
+    /// Ends a life by itself with this exit code, and tells.
+    pub fn exit(&self, name: &str, code: i64) {
+        let id = container(name).id;
+        let exit = Some(ExitCode(code));
+        let mut engine = self.engine();
+        let found = engine.containers.get_mut(&id).unwrap();
+        (found.life.running, found.life.exit) = (false, exit);
+        // What an engine forgets at the end.
+        found.bindings.values_mut().for_each(Vec::clear);
+        drop(engine);
+        self.tell(&id, EventKind::Died(exit), self.tick());
     }
 
     pub fn destroy(&self, name: &str) {
@@ -194,10 +209,15 @@ impl ContainerSource for FakeEngine {
         })
     }
 
-    fn list(&self) -> Pending<'_, Result<Vec<ContainerId>, SourceError>> {
+    fn list(&self, which: Which) -> Pending<'_, Result<Vec<ContainerId>, SourceError>> {
         Box::pin(async move {
             let engine = self.reach()?;
-            Ok(engine.containers.values().filter(|c| c.life.running).map(|c| c.id.clone()).collect())
+            Ok(engine
+                .containers
+                .values()
+                .filter(|c| c.life.running || which == Which::All)
+                .map(|c| c.id.clone())
+                .collect())
         })
     }
 
