@@ -21,7 +21,8 @@ pub trait ContainerSource: Send + Sync + 'static {
     /// One container as it is now; `None` when the engine does not know it (any more).
     fn inspect(&self, id: ContainerId) -> Pending<'_, Result<Option<Container>, SourceError>>;
 
-    /// Runs a command inside a container that runs, and waits for its end. Not waiting any longer does not end it.
+    /// Runs a command inside a container that runs, and waits for its end. Not waiting any longer does not end it. An
+    /// error is the engine's own; a program that cannot be run ends with a code.
     fn exec(&self, id: ContainerId, exec: Exec) -> Pending<'_, Result<Executed, SourceError>>;
 }
 

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU16, Ordering::Relaxed};
 use std::time::Duration;
 
 use axum::body::{Body, HttpBody, to_bytes};
@@ -40,7 +42,8 @@ pub(super) fn router(config: &Config) -> Router {
         .route("/echo", any(echo))
         .route("/echo/body", any(echo_body))
         .route("/bytes", get(bytes))
-        .route("/health", get(|| async { "ok\n" }))
+        .route("/health", get(health).put(set_health))
+        .layer(Extension(Wellness(Arc::new(AtomicU16::new(StatusCode::OK.as_u16())))))
         .layer(map_response_with_state(instance, name_instance))
 }
 
@@ -55,6 +58,26 @@ fn title(name: &str) -> String {
 async fn name_instance(State(instance): State<HeaderValue>, mut response: Response) -> Response {
     response.headers_mut().insert("x-instance", instance);
     response
+}
+
+/// What `/health` answers. A `PUT` changes it, so that checks can be seen to notice.
+#[derive(Clone)]
+struct Wellness(Arc<AtomicU16>);
+
+async fn health(Extension(Wellness(status)): Extension<Wellness>) -> Response {
+    let status = StatusCode::from_u16(status.load(Relaxed)).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let words = if status.is_success() { "ok\n" } else { "not well\n" };
+    (status, words).into_response()
+}
+
+async fn set_health(Extension(Wellness(now)): Extension<Wellness>, Query(params): Params) -> Response {
+    match params.get("status").and_then(|status| status.parse().ok()) {
+        Some(status @ 200..=599) => {
+            now.store(status, Relaxed);
+            StatusCode::NO_CONTENT.into_response()
+        }
+        _ => bad("say which status, from 200 to 599: /health?status=500"),
+    }
 }
 
 async fn user(Query(params): Params) -> Response {

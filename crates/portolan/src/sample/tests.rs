@@ -68,6 +68,28 @@ async fn endpoints() {
 }
 
 #[tokio::test]
+async fn health_is_what_it_was_told() {
+    let sample = start("s").await;
+    let address = sample.address;
+    let ask = |request: &'static str| async move {
+        let request = format!("{request} HTTP/1.1\r\nhost: h\r\nconnection: close\r\n\r\n");
+        let said = spawn_blocking(move || rest(send(address, &request))).await.unwrap();
+        let (head, body) = said.split_once("\r\n\r\n").unwrap();
+        format!("{} {body}", &head[9..12])
+    };
+    assert_eq!(ask("PUT /health?status=500").await, "204 ");
+    assert_eq!(ask("GET /health").await, "500 not well\n");
+    assert_eq!(
+        ask("PUT /health?status=99").await,
+        "400 say which status, from 200 to 599: /health?status=500\n"
+    );
+    assert_eq!(ask("PUT /health?status=200").await, "204 ");
+    assert_eq!(ask("GET /health").await, "200 ok\n");
+    sample.trigger.trigger();
+    sample.task.await.unwrap();
+}
+
+#[tokio::test]
 async fn bodies_come_back() {
     let sample = start("s").await;
     let address = sample.address;

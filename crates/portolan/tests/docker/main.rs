@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on ends")]
 
 mod articles;
+mod checks;
 mod description;
 mod engine;
 mod gate;

@@ -11,7 +11,7 @@ use portolan_model::Health;
 
 use super::Check;
 use super::spec::Probe;
-use crate::source::ContainerSource;
+use crate::source::{ContainerSource, SourceError};
 pub(super) use command::Running;
 use dial::Dialer;
 
@@ -38,11 +38,19 @@ impl Prober {
     }
 
     /// Runs `check` once, within its timeout. `running` is kept from run to run of the same check.
-    pub(super) async fn run<'p>(&'p self, check: &Check, running: &mut Running<'p>) -> Finding {
+    ///
+    /// # Errors
+    /// When the engine runs no command for us. That says nothing of the instance.
+    pub(super) async fn run<'p>(
+        &'p self,
+        check: &Check,
+        running: &mut Running<'p>,
+    ) -> Result<Finding, SourceError> {
         let timeout = check.spec.timeout;
         let late = || Finding::critical(format!("no answer within {timeout:?}"));
         if let Probe::Command { script } = &check.spec.probe {
-            return command::run(&*self.source, check, script, running).await.unwrap_or_else(late);
+            let finding = command::run(&*self.source, check, script, running).await?;
+            return Ok(finding.unwrap_or_else(late));
         }
         let answer = async {
             match &check.spec.probe {
@@ -57,10 +65,10 @@ impl Prober {
                     .map(|_| Finding::passing("it accepts connections")),
             }
         };
-        match tokio::time::timeout(timeout, answer).await {
+        Ok(match tokio::time::timeout(timeout, answer).await {
             Ok(answer) => answer.unwrap_or_else(|Unasked(why)| Finding::critical(why)),
             Err(_) => late(),
-        }
+        })
     }
 }
 

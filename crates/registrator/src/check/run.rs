@@ -17,7 +17,7 @@ use tokio::time::{Instant, sleep_until};
 use super::judge::{Judge, Rhythm};
 use super::probe::{Finding, Prober, Running};
 use super::{Check, Verdict, Verdicts};
-use crate::source::ContainerSource;
+use crate::source::{ContainerSource, SourceError};
 
 /// How many checks ask at the same time. The others wait their turn; their verdicts stand meanwhile.
 const ASKING_LIMIT: usize = 128;
@@ -117,22 +117,31 @@ impl Runner {
         let mut judge = Judge::new(&check.spec);
         let mut rhythm = Rhythm::new(check.spec.interval, seed(&id));
         let mut running: Running<'_> = None;
-        let mut finding = self.ask(&check, &mut running).await;
+        let mut finding: Option<Finding> = None;
         loop {
+            match self.ask(&check, &mut running).await {
+                Ok(found) => {
+                    judge.take(found.health, self.epoch.elapsed());
+                    finding = Some(found);
+                }
+                // Containers outlive their engine: the last verdict stands.
+                Err(error) => tracing::debug!(%id, %error, "the engine does not run a check"),
+            }
             let now = self.epoch.elapsed();
-            judge.take(finding.health, now);
-            self.rule(&id, &check, &judge, &finding, now);
-            let due = rhythm.after(finding.health, now);
-            if let Some(expiry) = judge.expires_at().filter(|at| *at > now && *at <= due) {
-                sleep_until(self.epoch + expiry).await;
-                self.rule(&id, &check, &judge, &finding, expiry);
+            // Without a result it is asked again as if that had been a bad one.
+            let due = rhythm.after(finding.as_ref().map_or(Health::Critical, |found| found.health), now);
+            if let Some(finding) = &finding {
+                self.rule(&id, &check, &judge, finding, now);
+                if let Some(expiry) = judge.expires_at().filter(|at| *at > now && *at <= due) {
+                    sleep_until(self.epoch + expiry).await;
+                    self.rule(&id, &check, &judge, finding, expiry);
+                }
             }
             sleep_until(self.epoch + due).await;
-            finding = self.ask(&check, &mut running).await;
         }
     }
 
-    async fn ask<'r>(&'r self, check: &Check, running: &mut Running<'r>) -> Finding {
+    async fn ask<'r>(&'r self, check: &Check, running: &mut Running<'r>) -> Result<Finding, SourceError> {
         // Never closed: then there is nothing to wait for either.
         let _turn = self.asking.acquire().await.ok();
         self.prober.run(check, running).await

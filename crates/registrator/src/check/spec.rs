@@ -241,8 +241,8 @@ impl<'a, S: Fn(&str) -> Option<&'a str>> Reader<'_, S> {
         };
         let method = match (self.said)(method_key) {
             None => Method::GET,
-            // A tunnel is no question.
-            Some(text) => match Method::from_str(text) {
+            // A tunnel is no question, and no server knows `get`.
+            Some(text) => match Method::from_str(&text.to_ascii_uppercase()) {
                 Ok(method) if method != Method::CONNECT => method,
                 Ok(_) | Err(_) => {
                     self.flaws.push(Flaw::Method { key: method_key, text: shown(text) });

@@ -61,7 +61,7 @@ fn what_is_asked() {
     check(&["SERVICE_CHECK_HTTP=/h"], &["http GET /h every 10s within 10s"]);
     check(&["SERVICE_CHECK_HTTP=h?a=b"], &["http GET /h?a=b every 10s within 10s"]);
     check(
-        &["SERVICE_CHECK_HTTP=/h", "SERVICE_CHECK_HTTP_METHOD=HEAD", "SERVICE_CHECK_TIMEOUT=1s"],
+        &["SERVICE_CHECK_HTTP=/h", "SERVICE_CHECK_HTTP_METHOD=head", "SERVICE_CHECK_TIMEOUT=1s"],
         &["http HEAD /h every 10s within 1s"],
     );
     check(

@@ -17,6 +17,9 @@ use crate::source::{Exec, Executed};
 const FIRST_LOOK: Duration = Duration::from_millis(5);
 const LAST_LOOK: Duration = Duration::from_secs(1);
 
+/// What shells say of a program that cannot be run.
+const CANNOT_RUN: i64 = 126;
+
 pub(super) async fn run(client: &Docker, id: &ContainerId, exec: Exec) -> Result<Executed, Error> {
     let Exec { words, env, output_limit } = exec;
     let config = ExecConfig {
@@ -27,10 +30,16 @@ pub(super) async fn run(client: &Docker, id: &ContainerId, exec: Exec) -> Result
         ..ExecConfig::default()
     };
     let exec = client.create_exec(id.as_str(), config).await?.id;
+    let started = match client.start_exec(&exec, None::<StartExecOptions>).await {
+        // Some versions refuse a program that is not there, others say so as the program would.
+        Err(Error::DockerResponseServerError { status_code: 400 | 500, message }) => {
+            let output = message.into_bytes().into_iter().take(output_limit).collect();
+            return Ok(Executed { code: CANNOT_RUN, output });
+        }
+        started => started?,
+    };
     let mut written = Vec::new();
-    if let StartExecResults::Attached { mut output, .. } =
-        client.start_exec(&exec, None::<StartExecOptions>).await?
-    {
+    if let StartExecResults::Attached { mut output, .. } = started {
         // Beyond the limit it is read all the same: a command whose output nobody takes does not end.
         while let Some(more) = output.next().await {
             let (LogOutput::StdErr { message }

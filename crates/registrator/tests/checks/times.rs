@@ -201,3 +201,23 @@ async fn a_registry_that_is_away_learns_the_verdict_later() {
     running.holds(&["H:web:80 critical adult"]).await;
     running.stop().await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn an_engine_that_is_away_changes_no_verdict() {
+    let running = Running::start();
+    running.engine.commands("web", Some((0, "")));
+    running.engine.start(asking("web", &[SCRIPT]));
+    running.holds(&["H:web:80 passing adult"]).await;
+    running.registry.calls();
+    running.engine.away(true);
+    pass(INTERVAL * 5).await;
+    assert_eq!(running.report().state, State::Degraded);
+    running.engine.away(false);
+    pass(INTERVAL * 5).await;
+    assert_eq!(running.report().detail, "1 instances registered; 1 check runs");
+    assert!(running.registry.calls().is_empty());
+    assert!(runs(&running, INTERVAL * 2).await >= 2);
+    running.engine.commands("web", Some((2, "")));
+    running.holds(&["H:web:80 critical adult"]).await;
+    running.stop().await;
+}

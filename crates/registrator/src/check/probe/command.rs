@@ -20,12 +20,12 @@ pub(super) async fn run<'s>(
     check: &Check,
     script: &str,
     running: &mut Running<'s>,
-) -> Option<Finding> {
+) -> Result<Option<Finding>, SourceError> {
     if let Some(mut late) = running.take()
         && (&mut late).now_or_never().is_none()
     {
         *running = Some(late);
-        return Some(Finding::critical("its last run has not ended yet"));
+        return Ok(Some(Finding::critical("its last run has not ended yet")));
     }
     let exec = Exec {
         words: ["/bin/sh", "-c", script].map(str::to_owned).into(),
@@ -35,12 +35,9 @@ pub(super) async fn run<'s>(
     let mut run = source.exec(check.container.clone(), exec);
     let Ok(answer) = tokio::time::timeout(check.spec.timeout, &mut run).await else {
         *running = Some(run);
-        return None;
+        return Ok(None);
     };
-    Some(match answer {
-        Ok(executed) => reading(&executed),
-        Err(error) => Finding::critical(format!("it cannot be run: {error}")),
-    })
+    Ok(Some(reading(&answer?)))
 }
 
 /// Consul's reading of a script's end.
