@@ -7,7 +7,7 @@ use std::time::Duration;
 use runtime::StatusBoard;
 
 use crate::embedded::{Embedded, Shared};
-use crate::ledger;
+use crate::ledger::{self, Opened};
 use crate::stored::StoredError;
 use crate::writer::RegistryTask;
 
@@ -40,14 +40,15 @@ pub enum BuildError {
 /// If the directory cannot be opened, is open elsewhere, or holds what this program does not understand.
 pub fn build(config: Config, status: &StatusBoard) -> Result<(Arc<Embedded>, RegistryTask), BuildError> {
     let reporter = status.reporter("registry");
-    let (store, catalog) = ledger::open(&config)?;
+    let Opened { store, catalog, keys } = ledger::open(&config)?;
     tracing::info!(
         dir = %config.data_dir.display(),
         instances = catalog.len(),
+        keys = keys.entries.len(),
         revision = catalog.revision().0,
         "registry opened"
     );
-    let shared = Arc::new(Shared::new(catalog));
+    let shared = Arc::new(Shared::new(catalog, keys));
     let (embedded, requests) = Embedded::new(Arc::clone(&shared));
     Ok((Arc::new(embedded), RegistryTask::new(config, shared, requests, store, reporter)))
 }

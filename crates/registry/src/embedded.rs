@@ -1,12 +1,13 @@
-//! What everybody but the writer holds: the published catalog, the way to the writer, the way to the watchers.
+//! What everybody but the writer holds: the published catalog and keys, the way to the writer, the way to the watchers.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use catalog::{Catalog, Command, Event, evolve};
 use portolan_model::{
-    Change, Filter, Guard, InstanceId, Interest, Listing, Pending, Registration, Registry, RegistryError,
-    Revision, ServiceName, ServiceView, Subscription,
+    Batch, Change, Entry, Filter, Guard, InstanceId, Interest, Key, KeyBook, KeyChange, KeyListing,
+    KeySubscription, KeyValue, KeyValueError, Listing, Pending, Prefix, Registration, Registry,
+    RegistryError, Revision, ServiceName, ServiceView, Subscription,
 };
 use tokio::sync::{mpsc, oneshot};
 
@@ -29,14 +30,16 @@ pub struct Counts {
     pub commits: u64,
     /// How many instances the book holds.
     pub instances: usize,
+    /// How many keys it holds.
+    pub keys: usize,
     /// How many subscriptions are open.
     pub subscriptions: usize,
 }
 
-/// A command, and where its outcome goes. Whoever asked may have gone: the command is done all the same.
-pub(crate) struct Request {
-    pub(crate) command: Command,
-    pub(crate) answer: oneshot::Sender<Result<Revision, RegistryError>>,
+/// What is to be done, and where its outcome goes. Whoever asked may have gone: it is done all the same.
+pub(crate) enum Request {
+    Instances(Command, oneshot::Sender<Result<Revision, RegistryError>>),
+    Keys(Batch, oneshot::Sender<Result<Revision, KeyValueError>>),
 }
 
 impl Embedded {
@@ -50,6 +53,7 @@ impl Embedded {
         Counts {
             commits: self.shared.commits.load(Ordering::Relaxed),
             instances: self.shared.read(Catalog::len),
+            keys: self.shared.keys.len(),
             subscriptions: self.shared.hub.len(),
         }
     }
@@ -57,8 +61,16 @@ impl Embedded {
     async fn tell(&self, command: Command) -> Result<Revision, RegistryError> {
         let (answer, outcome) = oneshot::channel();
         let gone = || RegistryError::Unavailable("the registry is shut down".into());
-        self.requests.send(Request { command, answer }).await.map_err(|_| gone())?;
+        self.requests.send(Request::Instances(command, answer)).await.map_err(|_| gone())?;
         outcome.await.map_err(|_| gone())?
+    }
+
+    async fn tell_keys(&self, batch: Batch) -> Result<Revision, KeyValueError> {
+        let (answer, outcome) = oneshot::channel();
+        let gone = || Arc::from("the registry is shut down");
+        let sent = self.requests.send(Request::Keys(batch, answer)).await;
+        sent.map_err(|_| KeyValueError::Unavailable(gone()))?;
+        outcome.await.map_err(|_| KeyValueError::Uncertain(gone()))?
     }
 }
 
@@ -88,17 +100,39 @@ impl Registry for Embedded {
     }
 }
 
+impl KeyValue for Embedded {
+    fn get(&self, key: Key) -> Pending<'_, Result<Option<Arc<Entry>>, KeyValueError>> {
+        Box::pin(async move { Ok(self.shared.keys.get(&key)) })
+    }
+
+    fn list(&self, prefix: Prefix) -> Pending<'_, Result<KeyListing, KeyValueError>> {
+        Box::pin(async move { Ok(self.shared.keys.list(&prefix)) })
+    }
+
+    fn commit(&self, batch: Batch) -> Pending<'_, Result<Revision, KeyValueError>> {
+        Box::pin(self.tell_keys(batch))
+    }
+
+    fn watch(&self, prefix: Prefix) -> KeySubscription {
+        self.shared.keys.watch(prefix)
+    }
+}
+
 /// What the writer shows and everybody sees.
 #[derive(Debug)]
 pub(crate) struct Shared {
     published: RwLock<Catalog>,
+    pub(crate) keys: KeyBook,
     pub(crate) hub: Hub,
     commits: AtomicU64,
 }
 
 impl Shared {
-    pub(crate) fn new(catalog: Catalog) -> Self {
-        Self { published: RwLock::new(catalog), hub: Hub::default(), commits: AtomicU64::new(0) }
+    pub(crate) fn new(catalog: Catalog, keys: KeyListing) -> Self {
+        let book = KeyBook::default();
+        book.apply([KeyChange::Reset(keys)]);
+        let (hub, commits) = (Hub::default(), AtomicU64::new(0));
+        Self { published: RwLock::new(catalog), keys: book, hub, commits }
     }
 
     /// Asks the published catalog; the answer must not take long, because a publication waits for it.
@@ -112,18 +146,26 @@ impl Shared {
     }
 
     /// Shows what one durable batch changed, then tells the watchers.
-    pub(crate) fn publish(&self, events: &[Event]) {
+    pub(crate) fn publish(&self, events: &[Event], changes: Vec<KeyChange>) {
         self.commits.fetch_add(1, Ordering::Relaxed);
         {
             let mut published = self.published.write().unwrap_or_else(PoisonError::into_inner);
             events.iter().for_each(|event| evolve(&mut published, event));
         }
         self.hub.publish(events);
+        self.keys.apply(changes);
     }
 
-    /// Shows another catalog, read anew from the disk; every watcher starts over.
-    pub(crate) fn replace(&self, catalog: Catalog) {
+    /// Shows what was read anew from the disk; every watcher of instances starts over.
+    pub(crate) fn replace(&self, catalog: Catalog, keys: KeyListing) {
         *self.published.write().unwrap_or_else(PoisonError::into_inner) = catalog;
         self.hub.reset();
+        self.keys.apply([KeyChange::Reset(keys)]);
+    }
+
+    /// Nothing will ever be published again.
+    pub(crate) fn end(&self) {
+        self.hub.end();
+        self.keys.end();
     }
 }

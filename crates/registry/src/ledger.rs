@@ -5,23 +5,36 @@
 //! | `instance/<id>` | the instance, see [`crate::stored`] |
 //! | `service/<name>` | the revision of a removal, where it may be newer than every instance the service has left |
 //! | `extinction` | the revision of the newest removal of any service's last instance |
+//! | `key/<key>` | a kept value and the revision of its last change, see [`crate::stored_key`] |
+//! | `keys` | the revision of the newest change of any key |
 
 use catalog::{Catalog, Event, Marks};
-use portolan_model::{Revision, ServiceName};
+use portolan_model::{Key, KeyChange, KeyListing, Revision, ServiceName};
 use store::{Batch, Loaded, Store};
 
 use crate::config::{BuildError, Config};
 use crate::stored::{self, StoredError};
+use crate::stored_key;
 
 const INSTANCE: &str = "instance/";
 const SERVICE: &str = "service/";
 const EXTINCTION: &str = "extinction";
+const KEY: &str = "key/";
+const KEYS: &str = "keys";
+
+/// What a store holds.
+pub(crate) struct Opened {
+    pub(crate) store: Store,
+    pub(crate) catalog: Catalog,
+    pub(crate) keys: KeyListing,
+}
 
 /// Opens the store and reads all of it.
-pub(crate) fn open(config: &Config) -> Result<(Store, Catalog), BuildError> {
+pub(crate) fn open(config: &Config) -> Result<Opened, BuildError> {
     let store = Store::open(&config.data_dir)?;
     let Loaded { revision, entries } = store.load()?;
     let mut instances = Vec::new();
+    let mut keys = KeyListing::default();
     let mut marks = Marks { revision: Revision(revision), ..Marks::default() };
     for (key, value) in entries {
         let key = String::from_utf8(key).map_err(|e| StoredError::Key(e.to_string()))?;
@@ -32,11 +45,16 @@ pub(crate) fn open(config: &Config) -> Result<(Store, Catalog), BuildError> {
             marks.services.insert(name, mark(&key, &value)?);
         } else if key == EXTINCTION {
             marks.last_extinction = mark(&key, &value)?;
+        } else if let Some(name) = key.strip_prefix(KEY) {
+            let name = Key::new(name).map_err(|e| malformed(&key, e.to_string()))?;
+            keys.entries.push(stored_key::read(name, &value)?);
+        } else if key == KEYS {
+            keys.revision = mark(&key, &value)?;
         } else {
             return Err(StoredError::Key(key).into());
         }
     }
-    Ok((store, Catalog::restore(config.warm_up, instances, marks)))
+    Ok(Opened { store, catalog: Catalog::restore(config.warm_up, instances, marks), keys })
 }
 
 /// Adds to `batch` what `event` changes in the store; `after` is the catalog right after the event.
@@ -56,6 +74,16 @@ pub(crate) fn record(batch: &mut Batch, event: &Event, after: &Catalog) {
             }
         }
     }
+}
+
+/// Adds to `batch` what `change` changes in the store.
+pub(crate) fn record_key(batch: &mut Batch, change: &KeyChange) {
+    match change {
+        KeyChange::Upsert(entry) => batch.put(format!("{KEY}{}", entry.key), stored_key::write(entry)),
+        KeyChange::Remove { key, .. } => batch.delete(format!("{KEY}{key}")),
+        KeyChange::Reset(_) => return,
+    }
+    batch.put(KEYS, change.revision().to_string());
 }
 
 fn mark(key: &str, value: &[u8]) -> Result<Revision, StoredError> {

@@ -1,6 +1,6 @@
-//! The embedded registry: a book of instances that survives `kill -9`.
+//! The embedded registry: a book of instances, and keys, that survive `kill -9`.
 //!
-//! **Purpose**: implement [`portolan_model::Registry`] on a local, durable store.
+//! **Purpose**: implement [`portolan_model::Registry`] and [`portolan_model::KeyValue`] on a local, durable store.
 //! **Knows**: the order of things — decide, make durable, publish, wake watchers, answer.
 //! **Must not know**: what a command means (crate `catalog`), how bytes become durable (crate `store`), any face.
 //! **Start at**: [`build`], then [`RegistryTask`] (the one writer), then [`Embedded`] (what everybody else holds).
@@ -14,6 +14,7 @@ mod embedded;
 mod hub;
 mod ledger;
 mod stored;
+mod stored_key;
 mod writer;
 
 pub use config::{BuildError, Config, build};

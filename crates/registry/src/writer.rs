@@ -1,7 +1,7 @@
 //! The one writer.
 //!
-//! A turn: take what waits → decide and evolve on a private catalog → one commit → publish → answer. If the commit
-//! fails, the turn never happened: the private catalog is the published one again and every caller hears of it. Whether
+//! A turn: take what waits → decide and evolve on a private catalog and private keys → one commit → publish → answer. If
+//! the commit fails, the turn never happened: what is private is as published again, and every caller hears of it. Whether
 //! the disk has the batch nonetheless is then unknown, so the writer does what a restart would: it opens the store
 //! anew and goes on from what it finds there.
 
@@ -9,7 +9,9 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use catalog::{Catalog, Command, Event, Millis, decide, evolve};
-use portolan_model::{RegistryError, Revision};
+use portolan_model::{
+    Batch as KeyBatch, KeyBook, KeyChange, KeyListing, KeyValueError, Prefix, RegistryError, Revision,
+};
 use runtime::{Backoff, Reporter, Shutdown, State};
 use store::{Batch, Store};
 use tokio::sync::{mpsc, oneshot};
@@ -18,7 +20,7 @@ use tokio::time::{Instant, sleep};
 
 use crate::config::Config;
 use crate::embedded::{Request, Shared};
-use crate::ledger;
+use crate::ledger::{self, Opened};
 
 /// How many commands share one commit at most; it bounds a turn's time and memory.
 const TURN_LIMIT: usize = 256;
@@ -33,6 +35,7 @@ pub struct RegistryTask {
     requests: mpsc::Receiver<Request>,
     /// What is true once the running turn is durable.
     catalog: Catalog,
+    keys: KeyBook,
     disk: Disk,
     reporter: Reporter,
 }
@@ -48,11 +51,15 @@ struct Published(Arc<Shared>);
 
 impl Drop for Published {
     fn drop(&mut self) {
-        self.0.hub.end();
+        self.0.end();
     }
 }
 
-type Answer = oneshot::Sender<Result<Revision, RegistryError>>;
+/// Who waits for an outcome, and what it is once the turn is durable.
+enum Answer {
+    Instances(oneshot::Sender<Result<Revision, RegistryError>>, Result<Revision, RegistryError>),
+    Keys(oneshot::Sender<Result<Revision, KeyValueError>>, Result<Revision, KeyValueError>),
+}
 
 impl RegistryTask {
     pub(crate) fn new(
@@ -63,8 +70,9 @@ impl RegistryTask {
         reporter: Reporter,
     ) -> Self {
         let catalog = shared.read(Catalog::clone);
+        let keys = copy(shared.keys.list(&Prefix::all()));
         let disk = Disk::Sound(Arc::new(store));
-        Self { config, shared: Published(shared), requests, catalog, disk, reporter }
+        Self { config, shared: Published(shared), requests, catalog, keys, disk, reporter }
     }
 
     /// Writes until shutdown, or until nobody is left who could ask; what waits by then is still done. Subscriptions
@@ -108,34 +116,37 @@ impl RegistryTask {
         let store = match &self.disk {
             Disk::Sound(store) => Arc::clone(store),
             Disk::Broken { reason, .. } => {
-                return refuse(waiting.drain(..).map(|request| request.answer), reason);
+                return waiting.drain(..).for_each(|request| request.refuse(reason));
             }
         };
         let now = now();
         let mut turn = Turn::default();
         // Whether anybody is old enough by now is no one's question, so it has no one to be answered.
         let _ = turn.take(&mut self.catalog, &Command::Mature, now);
-        for Request { command, answer } in waiting.drain(..) {
-            let outcome = turn.take(&mut self.catalog, &command, now);
-            turn.answers.push((answer, outcome));
+        for request in waiting.drain(..) {
+            let answer = match request {
+                Request::Instances(command, answer) => {
+                    Answer::Instances(answer, turn.take(&mut self.catalog, &command, now))
+                }
+                Request::Keys(batch, answer) => Answer::Keys(answer, turn.take_keys(&self.keys, &batch)),
+            };
+            turn.answers.push(answer);
         }
-        let Turn { events, batch, answers } = turn;
-        if !events.is_empty() {
+        let Turn { events, changes, batch, answers } = turn;
+        if !batch.is_empty() {
             if let Err(reason) = commit(store, batch, self.catalog.revision()).await {
                 self.broken(&reason).await;
-                return refuse(answers.into_iter().map(|(answer, _)| answer), &reason);
+                return answers.into_iter().for_each(|answer| answer.withdraw(&reason));
             }
-            self.shared.0.publish(&events);
+            self.shared.0.publish(&events, changes);
         }
-        for (answer, outcome) in answers {
-            // Whoever asked may have gone; what they asked for is done.
-            let _ = answer.send(outcome);
-        }
+        answers.into_iter().for_each(Answer::send);
     }
 
     /// Nothing of this turn is known to be durable: forget it.
     async fn broken(&mut self, reason: &Arc<str>) {
         self.catalog = self.shared.0.read(Catalog::clone);
+        self.keys = copy(self.shared.0.keys.list(&Prefix::all()));
         let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(10));
         let retry = Instant::now() + backoff.next(self.catalog.revision().0);
         let broken = Disk::Broken { reason: Arc::clone(reason), retry, backoff };
@@ -154,11 +165,17 @@ impl RegistryTask {
         let config = self.config.clone();
         let opened = spawn_blocking(move || ledger::open(&config)).await;
         let known = self.shared.0.read(Catalog::revision);
-        let (store, catalog) = match opened {
-            Ok(Ok((store, catalog))) if catalog.revision() >= known => (store, catalog),
+        let known_keys = self.shared.0.keys.revision();
+        let Opened { store, catalog, keys } = match opened {
+            Ok(Ok(opened)) if opened.catalog.revision() >= known && opened.keys.revision >= known_keys => {
+                opened
+            }
             failed => {
                 *reason = match failed {
-                    Ok(Ok((_, found))) => lost(known, found.revision()),
+                    Ok(Ok(Opened { catalog, .. })) if catalog.revision() < known => {
+                        lost(known, catalog.revision())
+                    }
+                    Ok(Ok(Opened { keys, .. })) => lost(known_keys, keys.revision),
                     Ok(Err(error)) => error.to_string().into(),
                     Err(error) => error.to_string().into(),
                 };
@@ -169,7 +186,8 @@ impl RegistryTask {
         };
         self.disk = Disk::Sound(Arc::new(store));
         self.catalog = catalog.clone();
-        self.shared.0.replace(catalog);
+        self.keys = copy(keys.clone());
+        self.shared.0.replace(catalog, keys);
         self.reporter.say(State::Running, "");
         tracing::info!(revision = self.catalog.revision().0, "registry writes again");
     }
@@ -195,8 +213,9 @@ impl RegistryTask {
 #[derive(Default)]
 struct Turn {
     events: Vec<Event>,
+    changes: Vec<KeyChange>,
     batch: Batch,
-    answers: Vec<(Answer, Result<Revision, RegistryError>)>,
+    answers: Vec<Answer>,
 }
 
 impl Turn {
@@ -213,6 +232,55 @@ impl Turn {
         }
         Ok(catalog.revision())
     }
+
+    fn take_keys(&mut self, keys: &KeyBook, batch: &KeyBatch) -> Result<Revision, KeyValueError> {
+        let steps = batch.plan(|key| keys.get(key))?;
+        keys.check_room(&steps)?;
+        let revision = keys.revision().next();
+        let changes: Vec<_> = steps.into_iter().filter_map(|step| step.into_change(revision)).collect();
+        changes.iter().for_each(|change| ledger::record_key(&mut self.batch, change));
+        self.changes.extend(changes.iter().cloned());
+        keys.apply(changes);
+        Ok(keys.revision())
+    }
+}
+
+impl Request {
+    /// The disk is known to be broken; nothing is tried.
+    fn refuse(self, reason: &Arc<str>) {
+        let reason = Arc::clone(reason);
+        match self {
+            Self::Instances(_, answer) => drop(answer.send(Err(RegistryError::Unavailable(reason)))),
+            Self::Keys(_, answer) => drop(answer.send(Err(KeyValueError::Unavailable(reason)))),
+        }
+    }
+}
+
+impl Answer {
+    /// Whoever asked may have gone; what they asked for is done.
+    fn send(self) {
+        match self {
+            Self::Instances(answer, outcome) => drop(answer.send(outcome)),
+            Self::Keys(answer, outcome) => drop(answer.send(outcome)),
+        }
+    }
+
+    /// The turn is not durable. Refusals decided in it hold no more either: they judged a state that never came to be.
+    fn withdraw(self, reason: &Arc<str>) {
+        let reason = Arc::clone(reason);
+        match self {
+            Self::Instances(answer, _) => drop(answer.send(Err(RegistryError::Unavailable(reason)))),
+            Self::Keys(answer, Ok(_)) => drop(answer.send(Err(KeyValueError::Uncertain(reason)))),
+            Self::Keys(answer, Err(_)) => drop(answer.send(Err(KeyValueError::Unavailable(reason)))),
+        }
+    }
+}
+
+/// The same keys in a book of their own.
+fn copy(keys: KeyListing) -> KeyBook {
+    let book = KeyBook::default();
+    book.apply([KeyChange::Reset(keys)]);
+    book
 }
 
 async fn commit(store: Arc<Store>, batch: Batch, revision: Revision) -> Result<(), Arc<str>> {
@@ -220,13 +288,6 @@ async fn commit(store: Arc<Store>, batch: Batch, revision: Revision) -> Result<(
         Ok(Ok(())) => Ok(()),
         Ok(Err(error)) => Err(error.to_string().into()),
         Err(error) => Err(error.to_string().into()),
-    }
-}
-
-/// Answers that nothing was done. Refusals decided in the same turn too: they judged a state that never came to be.
-fn refuse(answers: impl Iterator<Item = Answer>, reason: &Arc<str>) {
-    for answer in answers {
-        let _ = answer.send(Err(RegistryError::Unavailable(Arc::clone(reason))));
     }
 }
 

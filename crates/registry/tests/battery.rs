@@ -1,4 +1,4 @@
-//! The embedded registry passes the conformance battery.
+//! The embedded registry passes the conformance batteries of both seams.
 
 #![allow(clippy::unwrap_used, reason = "a test's verdict is a panic")]
 
@@ -8,12 +8,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use support::Running;
-use testkit::registry_battery;
+use testkit::{key_value_battery, registry_battery};
 
 async fn check(warm_up: Duration) {
     let dir = tempfile::tempdir().unwrap();
     let running = Running::start(dir.path(), warm_up);
     registry_battery::run(Arc::clone(&running.registry) as _).await;
+    let keys = || Arc::clone(&running.registry) as _;
+    key_value_battery::run(keys(), keys()).await;
     running.stop().await;
 }
 

@@ -15,7 +15,10 @@ use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use portolan_model::{Filter, Guard, Interest, Phase, Registration, Registry, RegistryError, Revision, View};
+use portolan_model::{
+    Condition, Filter, Guard, Interest, Key, KeyValue, KeyValueError, Phase, Prefix, Registration, Registry,
+    RegistryError, Revision, View,
+};
 use registry::{BuildError, Config, build};
 use runtime::{State, StatusBoard};
 use support::{Running, fresh, id, next, open, said, service};
@@ -36,6 +39,7 @@ async fn kill_9_loses_nothing_acknowledged() {
     let mut dice = fastrand::Rng::with_seed(seed);
     let (mut up, mut down) = (BTreeSet::new(), BTreeSet::new());
     let mut revision = Revision::default();
+    let mut counted = 0_u64;
     let mut opened = Vec::new();
     for round in 0..ROUNDS {
         let mut child = child("kill_9_loses_nothing_acknowledged", &[])
@@ -47,6 +51,10 @@ async fn kill_9_loses_nothing_acknowledged() {
         let acknowledged = kill_after(&mut child, dice.usize(..150));
         for line in &acknowledged {
             let [what, which, at] = line.split(' ').collect::<Vec<_>>()[..] else { panic!("{line:?}") };
+            if what == "count" {
+                counted = which.parse().unwrap();
+                continue;
+            }
             let set = if what == "up" { &mut up } else { &mut down };
             set.insert(which.to_owned());
             revision = revision.max(Revision(at.parse().unwrap()));
@@ -55,7 +63,7 @@ async fn kill_9_loses_nothing_acknowledged() {
         let begun = Instant::now();
         let (registry, task) = open(dir.path(), Duration::ZERO, &StatusBoard::default());
         opened.push(begun.elapsed());
-        let listing = registry.list().await.unwrap();
+        let listing = Registry::list(&*registry).await.unwrap();
         assert!(listing.revision >= revision, "{} after {revision}", listing.revision);
         revision = listing.revision;
         let there: BTreeSet<_> =
@@ -64,6 +72,10 @@ async fn kill_9_loses_nothing_acknowledged() {
             // Of those that are removed again, the removal may be done without having been acknowledged.
             assert!(is_removed(which) || there.contains(which), "{which} was acknowledged and is lost");
         }
+        let count = read(&registry, &counter()).await;
+        // The last one may be done without having been acknowledged; it is taken up by the next round.
+        assert!((counted..=counted + 1).contains(&count), "counted {count} where {counted} was acknowledged");
+        counted = count;
         assert_eq!(there.intersection(&down).count(), 0, "removed and acknowledged, and there again");
         drop(task);
     }
@@ -97,9 +109,25 @@ async fn write_until_killed(dir: &Path, start: u64) {
             })
         })
         .collect();
+    for n in read(&running.registry, &counter()).await + 1.. {
+        let known = running.registry.get(counter()).await.unwrap().map(|entry| entry.revision);
+        let condition = known.map_or(Condition::Absent, Condition::At);
+        let value = n.to_string().into_bytes().into();
+        let revision = running.registry.put(counter(), value, condition).await.unwrap();
+        eprintln!("count {n} {revision}");
+    }
     for writer in writers {
         writer.await.unwrap();
     }
+}
+
+fn counter() -> Key {
+    Key::new("counter").unwrap()
+}
+
+async fn read(registry: &registry::Embedded, key: &Key) -> u64 {
+    let entry = registry.get(key.clone()).await.unwrap();
+    entry.map_or(0, |entry| String::from_utf8(entry.value.to_vec()).unwrap().parse().unwrap())
 }
 
 /// Kills the child once it has said `lines` lines; all it said by then and on the way is returned.
@@ -172,7 +200,14 @@ async fn outlive_a_full_disk(dir: &Path) {
     };
     assert_eq!(state(), State::Degraded);
     assert!(registry.register(said("web", "other")).await.is_err(), "still refused");
-    let listing = registry.list().await.unwrap();
+    let put = || registry.put(counter(), vec![1; 100_000].into(), Condition::Absent);
+    let refused_key = put().await;
+    assert!(
+        matches!(refused_key, Err(KeyValueError::Unavailable(_) | KeyValueError::Uncertain(_))),
+        "{refused_key:?}"
+    );
+    assert_eq!(KeyValue::list(&**registry, Prefix::all()).await.unwrap().entries, []);
+    let listing = Registry::list(&**registry).await.unwrap();
     assert_eq!(listing.revision, last, "nothing of what was refused is seen");
     assert_eq!(listing.services[&service("web")].len(), acknowledged.len());
 
@@ -186,6 +221,7 @@ async fn outlive_a_full_disk(dir: &Path) {
     assert!(after >= last);
     assert_eq!(state(), State::Running);
     acknowledged.push(refused);
+    put().await.unwrap();
     let web = registry.find(service("web"), Filter::default()).await.unwrap();
     let there: BTreeSet<_> = web.instances.iter().map(|instance| instance.id().to_string()).collect();
     assert!(acknowledged.iter().all(|which| there.contains(which)));
@@ -227,7 +263,14 @@ async fn a_restart_changes_nothing() {
         [Phase::Draining, Phase::Young]
     );
     assert_eq!(before[4].revision.next(), extinct, "the move left the other service empty");
-    let listing = registry.list().await.unwrap();
+    let listing = Registry::list(&**registry).await.unwrap();
+    for name in ["a", "a/b", "counter"] {
+        registry.put(Key::new(name).unwrap(), (*b"v").into(), Condition::Absent).await.unwrap();
+    }
+    registry.delete(counter(), Condition::Always).await.unwrap();
+    let keys = KeyValue::list(&**registry, Prefix::all()).await.unwrap();
+    assert_eq!((keys.entries.len(), keys.revision), (2, Revision(4)), "keys have a history of their own");
+    assert_eq!(Registry::list(&**registry).await.unwrap(), listing);
     let view = fresh(registry, &Interest::All).await;
     running.stop().await;
 
@@ -236,7 +279,10 @@ async fn a_restart_changes_nothing() {
     for (name, before) in names.iter().zip(before) {
         assert_eq!(registry.find(service(name), Filter::default()).await.unwrap(), before, "{name}");
     }
-    assert_eq!(registry.list().await.unwrap(), listing);
+    assert_eq!(Registry::list(&**registry).await.unwrap(), listing);
+    assert_eq!(KeyValue::list(&**registry, Prefix::all()).await.unwrap(), keys);
+    let later = registry.put(counter(), (*b"1").into(), Condition::Absent).await.unwrap();
+    assert_eq!(later, keys.revision.next(), "also the revision of a removal is not given again");
     assert_eq!(fresh(registry, &Interest::All).await, view);
     assert_eq!(registry.register(said("web", "c")).await, Ok(listing.revision), "it is so already");
     let next = registry.deregister(id("c"), Guard::Anyone).await.unwrap();

@@ -7,7 +7,7 @@ mod support;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use portolan_model::{Filter, Interest, Registry, Revision};
+use portolan_model::{Condition, Filter, Interest, Key, KeyValue, Registry, Revision};
 use runtime::StatusBoard;
 use support::{Running, fresh, open, said, service};
 
@@ -19,7 +19,31 @@ async fn writes_that_wait_together_are_one_commit() {
     let commits = running.registry.counts().commits;
     println!("1000 concurrent registrations in {commits} commits");
     assert!(commits <= 20, "{commits}");
-    assert_eq!(running.registry.list().await.unwrap().revision, Revision(1000));
+    assert_eq!(Registry::list(&*running.registry).await.unwrap().revision, Revision(1000));
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn keys_and_instances_share_commits() {
+    let dir = tempfile::tempdir().unwrap();
+    let running = Running::start(dir.path(), Duration::ZERO);
+    let puts: Vec<_> = (0..500)
+        .map(|n| {
+            let registry = Arc::clone(&running.registry);
+            let key = Key::new(format!("key/{n}")).unwrap();
+            tokio::spawn(async move {
+                KeyValue::put(&*registry, key, (*b"value").into(), Condition::Absent).await
+            })
+        })
+        .collect();
+    register_all(&running, 500).await;
+    for put in puts {
+        put.await.unwrap().unwrap();
+    }
+    let counts = running.registry.counts();
+    println!("500 keys and 500 registrations in {} commits", counts.commits);
+    assert_eq!((counts.keys, counts.instances), (500, 500));
+    assert!(counts.commits <= 20, "{}", counts.commits);
     running.stop().await;
 }
 
@@ -63,7 +87,7 @@ async fn ten_thousand_instances() {
     let begun = Instant::now();
     register_all(&running, 10_000).await;
     let registered = begun.elapsed();
-    let listing = running.registry.list().await.unwrap();
+    let listing = Registry::list(&*running.registry).await.unwrap();
     assert_eq!(listing.services.values().map(Vec::len).sum::<usize>(), 10_000);
     assert_eq!(listing.services.len(), 100);
     let view = fresh(&running.registry, &Interest::All).await;
@@ -79,7 +103,7 @@ async fn ten_thousand_instances() {
         "10,000 registered in {registered:?}, one service found in {asked:?}, reopened in {:?}",
         begun.elapsed()
     );
-    assert_eq!(registry.list().await.unwrap(), listing);
+    assert_eq!(Registry::list(&*registry).await.unwrap(), listing);
     assert_eq!(fresh(&registry, &Interest::All).await, view);
 }
 

@@ -1,14 +1,17 @@
 //! Development only: what tests share.
 //!
-//! **Purpose**: one place for fakes that produce faults, for raw HTTP on a wire, and for the conformance battery that
+//! **Purpose**: one place for fakes that produce faults, for raw HTTP on a wire, and for the conformance batteries that
 //! every registry passes.
 //! **Knows**: the nouns and seams of `portolan-model`, HTTP/1.1 as bytes.
 //! **Must not know**: any crate it helps to test.
 //! **Start at**: [`upstream`] (instances that misbehave on demand), [`wire`] (a client without a codec),
-//! [`registry_battery`] (what every `Registry` must do), [`cluster`] (real servers, and their faults; programs
-//! of others that share them with us), [`memory_registry`] (the simplest one).
+//! [`registry_battery`] and [`key_value_battery`] (what every `Registry` and every `KeyValue` must do), [`cluster`] (real
+//! servers, and their faults; programs of others that share them with us), [`memory_registry`] and [`memory_key_value`]
+//! (the simplest ones).
 
 pub mod cluster;
+pub mod key_value_battery;
+pub mod memory_key_value;
 pub mod memory_registry;
 pub mod registry_battery;
 pub mod upstream;
