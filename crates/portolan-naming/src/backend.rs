@@ -31,6 +31,16 @@ pub struct Driver {
 type Driving = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 impl Driver {
+    /// One that keeps no table on disk.
+    #[cfg(feature = "embedded")]
+    fn plain(drive: impl FnOnce(Shutdown) -> Driving + Send + 'static) -> Self {
+        Self {
+            drive: Box::new(drive),
+            #[cfg(any(feature = "consul", feature = "etcd", feature = "zookeeper"))]
+            kept: None,
+        }
+    }
+
     /// Runs until shutdown; never ends because of an error. What was registered is removed at the end.
     pub async fn run(self, shutdown: Shutdown) {
         #[cfg(any(feature = "consul", feature = "etcd", feature = "zookeeper"))]
@@ -43,10 +53,17 @@ impl Driver {
     /// The same, but what was registered stays for as long as the cluster keeps what gives no sign of life any more: a
     /// successor with the same ids that comes in that time leaves no gap.
     pub async fn run_and_leave(self, shutdown: Shutdown) {
-        let drive = self.drive;
-        Self { drive: Box::new(|shutdown| Box::pin(until_shutdown(drive, shutdown))), ..self }
-            .run(shutdown)
-            .await;
+        let Self {
+            drive,
+            #[cfg(any(feature = "consul", feature = "etcd", feature = "zookeeper"))]
+            kept,
+        } = self;
+        let leaving = Self {
+            drive: Box::new(|shutdown| Box::pin(until_shutdown(drive, shutdown))),
+            #[cfg(any(feature = "consul", feature = "etcd", feature = "zookeeper"))]
+            kept,
+        };
+        leaving.run(shutdown).await;
     }
 }
 
@@ -75,7 +92,7 @@ pub fn build(uri: &str, board: &StatusBoard) -> Result<(Arc<dyn Registry>, Drive
 /// As for [`build`].
 #[cfg_attr(
     not(any(feature = "consul", feature = "etcd", feature = "zookeeper")),
-    expect(unused_variables, clippy::needless_pass_by_value, reason = "there is no backend in this build")
+    expect(unused_variables, clippy::needless_pass_by_value, reason = "there is no cluster in this build")
 )]
 pub fn build_with(
     uri: &str,
@@ -104,6 +121,12 @@ pub fn build_with(
             let (mirror, kept) = kept::begin(options, &uri, board);
             let (registry, driver) = crate::zookeeper::build_over(config, mirror, board);
             Ok((registry, Driver { drive: Box::new(|shutdown| Box::pin(driver.run(shutdown))), kept }))
+        }
+        #[cfg(feature = "embedded")]
+        "embedded" => {
+            // It is durable, or to be thrown away: there is nothing to keep beside it.
+            let (registry, driver) = crate::embedded::build(&uri, board)?;
+            Ok((registry, Driver::plain(|shutdown| Box::pin(driver.run(shutdown)))))
         }
         _ => Err(unknown(uri.scheme)),
     }
@@ -162,6 +185,8 @@ mod kept {
 
 /// Schemes that this build knows.
 const KNOWN: &[&str] = &[
+    #[cfg(feature = "embedded")]
+    "embedded",
     #[cfg(feature = "consul")]
     "consul",
     #[cfg(feature = "consul")]

@@ -7,14 +7,13 @@
 //! **Start at**: [`Naming`] (what a program uses), [`uri`] (what a URI says), `mirror` (what is known of the book, and who watches it), then a backend.
 
 #[cfg(any(feature = "zookeeper", feature = "consul", feature = "etcd", test))]
-#[cfg_attr(
-    not(any(feature = "zookeeper", feature = "consul", feature = "etcd")),
-    expect(dead_code, reason = "without a backend only tests use it")
-)]
 mod absence;
 mod backend;
+pub mod blocking;
 #[cfg(feature = "consul")]
 pub mod consul;
+#[cfg(feature = "embedded")]
+mod embedded;
 #[cfg(feature = "etcd")]
 pub mod etcd;
 #[cfg(test)]

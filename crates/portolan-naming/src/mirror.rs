@@ -193,7 +193,7 @@ impl Mirror {
     }
 
     /// Whether anything is known, be it from before this run.
-    #[cfg(any(feature = "zookeeper", feature = "consul", feature = "etcd"))]
+    #[cfg(any(feature = "zookeeper", feature = "consul", feature = "etcd", test))]
     pub(crate) fn is_filled(&self) -> bool {
         self.lock().filled
     }

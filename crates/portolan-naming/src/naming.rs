@@ -10,11 +10,13 @@ use portolan_model::{
 };
 use runtime::{Shutdown, ShutdownTrigger, StatusBoard, Tasks, Unfinished};
 
+use tokio::runtime::Handle;
+
 use crate::backend::Options;
 use crate::uri::UriError;
 
 /// How long a dropped [`Registered`] tries to deregister.
-const FAREWELL: Duration = Duration::from_secs(5);
+pub(crate) const FAREWELL: Duration = Duration::from_secs(5);
 
 /// Why a registry could not be opened. A registry that is merely away opens all the same, and is caught up with later.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -30,6 +32,12 @@ pub enum OpenError {
         /// What there is, separated by commas.
         known: String,
     },
+    /// The embedded registry could not be opened: its path is in use, or cannot be read.
+    #[error("embedded registry: {why}")]
+    Embedded {
+        /// What is wrong with which path.
+        why: String,
+    },
     /// A registry needs a running tokio runtime.
     #[error("a registry is opened within a tokio runtime; use the blocking interface elsewhere")]
     NoRuntime,
@@ -44,6 +52,8 @@ struct Inner {
     tasks: Tasks,
     trigger: ShutdownTrigger,
     board: StatusBoard,
+    /// Where guards say farewell that are dropped outside of it.
+    home: Option<Handle>,
 }
 
 impl Naming {
@@ -60,22 +70,21 @@ impl Naming {
     /// # Errors
     /// As for [`Naming::open`].
     pub fn open_with(uri: &str, options: Options) -> Result<Self, OpenError> {
-        if tokio::runtime::Handle::try_current().is_err() {
-            return Err(OpenError::NoRuntime);
-        }
+        let home = Handle::try_current().map_err(|_| OpenError::NoRuntime)?;
         let board = StatusBoard::default();
         let (registry, driver) = crate::backend::build_with(uri, options, &board)?;
         let (trigger, shutdown) = Shutdown::new();
         let tasks = Tasks::new(board.clone());
         tasks.spawn("naming", driver.run(shutdown));
-        Ok(Self(Arc::new(Inner { registry, tasks, trigger, board })))
+        Ok(Self(Arc::new(Inner { registry, tasks, trigger, board, home: Some(home) })))
     }
 
     /// Uses a registry that somebody else drives, for example one embedded in this process.
     pub fn over(registry: Arc<dyn Registry>) -> Self {
         let (trigger, _) = Shutdown::new();
         let board = StatusBoard::default();
-        Self(Arc::new(Inner { registry, tasks: Tasks::new(board.clone()), trigger, board }))
+        let home = Handle::try_current().ok();
+        Self(Arc::new(Inner { registry, tasks: Tasks::new(board.clone()), trigger, board, home }))
     }
 
     /// Registers an instance and keeps it registered, through whatever happens to the registry, until the guard goes.
@@ -192,13 +201,15 @@ impl Registered {
 
 impl Drop for Registered {
     fn drop(&mut self) {
-        let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
         if self.kept {
             return;
         }
+        let Some(home) = self.naming.0.home.clone().or_else(|| Handle::try_current().ok()) else { return };
         let (naming, id, guard) = (self.naming.clone(), self.id.clone(), self.guard.clone());
         // The clone keeps the registry open until the farewell is said.
-        runtime.spawn(async move {
+        let tasks = self.naming.0.tasks.clone();
+        let _at_home = home.enter();
+        tasks.spawn("farewell", async move {
             let said = tokio::time::timeout(FAREWELL, farewell(&naming, id.clone(), guard)).await;
             if !matches!(said, Ok(Ok(()))) {
                 tracing::warn!(%id, "could not deregister an instance that was let go");

@@ -1,8 +1,7 @@
 //! For callers who pick an instance themselves.
 
 use std::collections::BTreeMap;
-use std::hash::{DefaultHasher, Hash, Hasher};
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use portolan_model::{Health, Instance, InstanceId, Phase, Zone};
@@ -17,7 +16,8 @@ pub enum Strategy {
     Random,
     /// At random, in proportion to weights.
     Weighted,
-    /// The one with the fewest picks still held; of two drawn at random, so that callers do not all run to the same.
+    /// The one with the fewest picks still held for its weight; of two drawn at random, so that callers do not all run to
+    /// the same.
     LeastRequests,
     /// The one that a key belongs to, for as long as it is there: when others come and go, only their share moves
     /// (rendezvous hashing, by weight).
@@ -31,8 +31,20 @@ pub struct Preference {
     pub meta: BTreeMap<String, String>,
     /// Instances in this zone are preferred; others are picked when it has none.
     pub zone: Option<Zone>,
-    /// Take young instances as well, although they may not be warm yet.
-    pub young: bool,
+    /// What to do with young instances.
+    pub young: Young,
+}
+
+/// What to do with instances that have just arrived.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Young {
+    /// Pick them when there are no others: better not warm than nobody.
+    #[default]
+    LastResort,
+    /// Do not pick them before they are adult: for whoever must be connected to an instance before it may get work.
+    Never,
+    /// Pick them like any other.
+    Always,
 }
 
 /// Picks instances. Cheap to share; clones share turns and counts.
@@ -41,7 +53,7 @@ pub struct Selector {
     strategy: Strategy,
     preference: Preference,
     turn: Arc<AtomicU64>,
-    held: Arc<Mutex<BTreeMap<InstanceId, Arc<AtomicUsize>>>>,
+    held: Arc<Mutex<BTreeMap<InstanceId, Arc<AtomicU64>>>>,
 }
 
 /// An instance picked; hold it while working with it, [`Strategy::LeastRequests`] counts by it.
@@ -49,7 +61,7 @@ pub struct Selector {
 pub struct Pick {
     /// The instance.
     pub instance: Arc<Instance>,
-    held: Arc<AtomicUsize>,
+    held: Arc<AtomicU64>,
 }
 
 impl Drop for Pick {
@@ -64,8 +76,8 @@ impl Selector {
         Self { strategy, preference, ..Self::default() }
     }
 
-    /// Picks one of `instances` that may be sent new work; `key` is what [`Strategy::ConsistentHash`] goes by. Young
-    /// ones are picked only if asked for, or if there are no others.
+    /// Picks one of `instances` that may be sent new work; `key` is what [`Strategy::ConsistentHash`] goes by, the same in
+    /// every process. See [`Young`] for those that have just arrived.
     pub fn pick(&self, instances: &[Arc<Instance>], key: &str) -> Option<Pick> {
         self.pick_with(instances, key, fastrand::u64(..))
     }
@@ -79,8 +91,14 @@ impl Selector {
             Strategy::Random => nth(dice),
             Strategy::Weighted => weighted(&candidates, dice),
             Strategy::LeastRequests => {
-                let (one, other) = (nth(dice)?, nth(dice.rotate_right(32))?);
-                Some(if self.load(other) < self.load(one) { other } else { one })
+                let first = dice.checked_rem(count)?;
+                // One of the others, if there are any: the same one twice would be no choice.
+                let step = (dice >> 32).checked_rem(count - 1).map_or(0, |step| step + 1);
+                let (one, other) = (nth(first)?, nth(first + step)?);
+                let burden = |of: &Instance, beside: &Instance| {
+                    self.load(of) * u64::from(beside.registration.weight.0)
+                };
+                Some(if burden(other, one) < burden(one, other) { other } else { one })
             }
             Strategy::ConsistentHash => {
                 candidates.iter().copied().max_by(|a, b| score(a, key).total_cmp(&score(b, key)))
@@ -98,13 +116,17 @@ impl Selector {
         };
         let mut candidates: Vec<_> = instances.iter().filter(fits).collect();
         // Each wish holds only while it leaves somebody.
-        prefer(&mut candidates, |i| *young || i.phase != Phase::Young);
+        match young {
+            Young::LastResort => prefer(&mut candidates, |i| i.phase != Phase::Young),
+            Young::Never => candidates.retain(|i| i.phase != Phase::Young),
+            Young::Always => {}
+        }
         prefer(&mut candidates, |i| zone.is_none() || i.registration.zone == *zone);
         prefer(&mut candidates, |i| i.registration.health == Health::Passing);
         candidates
     }
 
-    fn load(&self, instance: &Instance) -> usize {
+    fn load(&self, instance: &Instance) -> u64 {
         let held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
         held.get(instance.id()).map_or(0, |count| count.load(Ordering::Relaxed))
     }
@@ -140,10 +162,20 @@ fn weighted<'i>(candidates: &[&'i Arc<Instance>], dice: u64) -> Option<&'i Arc<I
 
 /// Weighted rendezvous hashing: the share of an instance is in proportion to its weight.
 fn score(instance: &Instance, key: &str) -> f64 {
-    let mut hasher = DefaultHasher::new();
-    (instance.id().as_str(), key).hash(&mut hasher);
-    let unit = ((hasher.finish() >> 11) as f64 + 0.5) / (1_u64 << 53) as f64;
+    let unit = ((hash(instance.id().as_str(), key) >> 11) as f64 + 0.5) / (1_u64 << 53) as f64;
     f64::from(instance.registration.weight.0) / -unit.ln()
+}
+
+/// FNV-1a with a finisher of splitmix64. Processes that share keys must agree, whatever each was built with, so it is
+/// not the standard library's hash, which may change.
+fn hash(id: &str, key: &str) -> u64 {
+    let bytes = id.bytes().chain([0]).chain(key.bytes());
+    let mut mixed = bytes.fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
+    });
+    mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    mixed ^ (mixed >> 31)
 }
 
 #[cfg(test)]
@@ -181,14 +213,41 @@ mod tests {
 
     #[test]
     fn the_less_loaded_of_two_is_picked() {
-        let ab = plain(&["a", "b"]);
-        let selector = Selector::new(Strategy::LeastRequests, Preference::default());
-        let both = (1_u64 << 32) | 2; // draws a, then b
-        let first = selector.pick_with(&ab, "", both).unwrap();
-        assert_eq!(first.instance.id().as_str(), "a");
-        assert_eq!(selector.pick_with(&ab, "", both).unwrap().instance.id().as_str(), "b");
-        drop(first);
-        assert_eq!(selector.pick_with(&ab, "", both).unwrap().instance.id().as_str(), "a");
+        /// Picks with these dice, holding all; the one of a number is let go first.
+        #[track_caller]
+        fn check(instances: &[Arc<Instance>], steps: &[(u64, &str, Option<usize>)]) {
+            let selector = Selector::new(Strategy::LeastRequests, Preference::default());
+            let mut held: Vec<Option<Pick>> = Vec::new();
+            for (dice, expect, let_go) in steps {
+                if let Some(n) = let_go {
+                    held[*n] = None;
+                }
+                let pick = selector.pick_with(instances, "", *dice).unwrap();
+                assert_eq!(pick.instance.id().as_str(), *expect, "{dice}");
+                held.push(Some(pick));
+            }
+        }
+        // Draws a first, and beside it the only other; the less loaded wins, the first drawn where they are equal.
+        check(&plain(&["a", "b"]), &[(0, "a", None), (0, "b", None), (0, "a", None), (0, "b", Some(1))]);
+        check(&plain(&["a", "b"]), &[(1, "b", None), (1, "a", None)]);
+        // One alone is picked whatever it holds.
+        check(&plain(&["a"]), &[(0, "a", None), (7 << 32, "a", None)]);
+        // Of three, the second drawn is never the first.
+        check(&plain(&["a", "b", "c"]), &[(0, "a", None), (0, "b", None), ((1 << 32) | 2, "c", None)]);
+        // Twice the weight holds twice as much.
+        let heavy = [with("a", |i| i.registration.weight = Weight(2)), instance("web", "b", 1)];
+        check(&heavy, &[(0, "a", None), (0, "b", None), (0, "a", None), (0, "a", None), (1, "b", None)]);
+    }
+
+    #[test]
+    fn hashes_are_the_same_everywhere() {
+        #[track_caller]
+        fn check(id: &str, key: &str, expect: u64) {
+            assert_eq!(hash(id, key), expect, "{id} {key}");
+        }
+        check("", "", 0x25fc_6dd3_6ce0_4b20);
+        check("a", "b", 0xeb38_c838_c62d_597e);
+        check("ab", "", 0xe208_5096_df8f_b4ed);
     }
 
     #[test]
@@ -218,7 +277,9 @@ mod tests {
         let all = [young.clone(), plain, warning.clone(), draining, far];
         let zone = |name: &str| Preference { zone: Some(Zone::new(name).unwrap()), ..Preference::default() };
         check(Preference::default(), &all, &["a", "f"]);
-        check(Preference { young: true, ..Preference::default() }, &all, &["y", "a", "f"]);
+        check(Preference { young: Young::Always, ..Preference::default() }, &all, &["y", "a", "f"]);
+        check(Preference { young: Young::Never, ..Preference::default() }, &all, &["a", "f"]);
+        check(Preference { young: Young::Never, ..Preference::default() }, std::slice::from_ref(&young), &[]);
         check(zone("far"), &all, &["f"]);
         check(zone("nowhere"), &all, &["a", "f"]);
         check(Preference::default(), &[young], &["y"]);

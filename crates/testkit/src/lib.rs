@@ -13,6 +13,7 @@ pub mod cluster;
 pub mod key_value_battery;
 pub mod memory_key_value;
 pub mod memory_registry;
+pub mod naming_battery;
 pub mod registry_battery;
 pub mod upstream;
 pub mod wire;

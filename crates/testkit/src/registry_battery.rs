@@ -43,6 +43,7 @@ pub async fn run(registry: Arc<dyn Registry>) {
     unchanged_writes_are_silent(Arc::clone(&registry)).await;
     a_subscription_is_about_its_service_only(Arc::clone(&registry)).await;
     a_wait_given_up_loses_nothing(Arc::clone(&registry)).await;
+    crate::naming_battery::kims_nine_steps(Arc::clone(&registry)).await;
     a_laggard_ends_like_everyone(registry).await;
 }
 

@@ -24,7 +24,7 @@ const ARROWS: &[(&str, Allowed)] = &[
     ("catalog", These(&["portolan-model"])),
     ("routing", These(&["portolan-model"])),
     ("registry", These(&["portolan-model", "catalog", "store", "runtime"])),
-    ("portolan-naming", These(&["portolan-model", "consul-api", "runtime"])),
+    ("portolan-naming", These(&["portolan-model", "consul-api", "registry", "runtime"])),
     ("access", These(&["portolan-model", "consul-api", "runtime"])),
     ("registrator", These(&["portolan-model", "runtime"])),
     ("gateway", These(&["portolan-model", "routing", "runtime"])),

@@ -1,0 +1,55 @@
+//! A registry within this process: `embedded:/path` is durable there, `embedded:` is thrown away at the end.
+//!
+//! For programs that are all of a system, and for tests without a cluster. One process has a path open at a time, by one
+//! handle; others reach it by `portolan://` if a face serves it. Instances are adult at once. What is registered stays
+//! until somebody deregisters it; in a durable one, over restarts.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use portolan_model::Registry;
+use registry::RegistryTask;
+use runtime::{Shutdown, StatusBoard};
+use tempfile::TempDir;
+
+use crate::naming::OpenError;
+use crate::uri::{RegistryUri, UriError};
+
+/// What drives it.
+pub(crate) struct Driver {
+    task: RegistryTask,
+    /// Removed with its content when the driver has ended.
+    throw_away: Option<TempDir>,
+}
+
+/// Opens the registry. Blocks on the disk.
+pub(crate) fn build(
+    uri: &RegistryUri,
+    board: &StatusBoard,
+) -> Result<(Arc<dyn Registry>, Driver), OpenError> {
+    if let Some(server) = uri.servers.first() {
+        return Err(OpenError::Uri(UriError::Server(server.to_string())));
+    }
+    uri.no_more_options(&[])?;
+    let refused = |why: String| OpenError::Embedded { why };
+    let (data_dir, throw_away) = match uri.path.as_str() {
+        "" => {
+            let directory = tempfile::tempdir().map_err(|e| refused(format!("no directory for it: {e}")))?;
+            (directory.path().to_owned(), Some(directory))
+        }
+        path => (PathBuf::from(path), None),
+    };
+    let config = registry::Config { data_dir, warm_up: Duration::ZERO };
+    let (registry, task) = registry::build(config, board).map_err(|e| refused(e.to_string()))?;
+    Ok((registry, Driver { task, throw_away }))
+}
+
+impl Driver {
+    /// Runs until shutdown.
+    pub(crate) async fn run(self, shutdown: Shutdown) {
+        let Self { task, throw_away } = self;
+        task.run(shutdown).await;
+        drop(throw_away);
+    }
+}
