@@ -97,9 +97,6 @@ pub fn build(
     let address = listeners.first().map_or(Ok(config.listen), std::net::TcpListener::local_addr);
     let address = address.map_err(|source| BuildError::Listen { address: config.listen, source })?;
     let table = RouteTable::new(&config.routing);
-    for broken in table.broken() {
-        tracing::warn!(route = broken.name, reason = broken.reason, "route is broken and routes nothing");
-    }
     let table = Arc::new(ArcSwap::from_pointee(table));
     let handle = Handle { address, table: Arc::clone(&table) };
     Ok((handle, Gateway { config: Arc::new(config), table, listeners, registry, reporter }))
@@ -117,9 +114,9 @@ impl Handle {
         routing::explain(&table, question.host.as_deref(), &question.path, &question.headers)
     }
 
-    /// Configured routes that route nothing, with the reason.
+    /// Routes that route nothing, configured or asked for by instances, with the reason.
     pub fn broken_routes(&self) -> Vec<BrokenRoute> {
-        self.table.load().broken().to_vec()
+        self.table.load().broken()
     }
 }
 

@@ -7,6 +7,8 @@ use http::HeaderValue;
 use portolan_model::{Health, Instance, Phase, Protocol, ServiceName, Weight};
 use serde::{Deserialize, Serialize};
 
+use crate::labels::Labels;
+
 /// How requests are spread over the instances of a service.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -38,6 +40,8 @@ pub struct Upstream {
     schedule: Box<[u32]>,
     /// Counts turns. Shared with the upstream this one replaces, so that a change does not restart the round.
     turn: Arc<AtomicU64>,
+    /// The routes that its instances ask for; those of the last ones, when there are none.
+    pub(crate) labels: Arc<Labels>,
 }
 
 /// An instance that can take requests.
@@ -100,7 +104,25 @@ impl Upstream {
         }
         let schedule = schedule(policy, &candidates);
         let turn = before.map_or_else(Arc::default, |b| Arc::clone(&b.turn));
-        Self { service, policy, candidates, parked, schedule, turn }
+        let known = before.map(|b| Arc::clone(&b.labels)).unwrap_or_default();
+        let mut upstream = Self { service, policy, candidates, parked, schedule, turn, labels: known };
+        if !upstream.is_empty() {
+            let labels = Labels::of(&upstream.service, upstream.instances().map(|instance| &**instance));
+            if labels != *upstream.labels {
+                upstream.labels = Arc::new(labels);
+            }
+        }
+        upstream
+    }
+
+    /// Whether it has no instance at all.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.candidates.is_empty() && self.parked.is_empty()
+    }
+
+    /// All instances.
+    pub(crate) fn instances(&self) -> impl Iterator<Item = &Arc<Instance>> {
+        self.candidates.iter().map(|c| &c.instance).chain(self.parked.iter().map(|(instance, _)| instance))
     }
 
     /// The service this is of.

@@ -1,13 +1,20 @@
 //! Why a request would go where it goes, in a form for people and for programs. It runs the very functions that route.
 
+use std::sync::Arc;
+
 use http::HeaderMap;
-use portolan_model::{Health, Phase};
+use portolan_model::{Health, Instance, Phase};
 use serde::{Deserialize, Serialize};
 
 use crate::balance::{Parked, Upstream};
-use crate::matching::{Miss, Question};
+use crate::labels::asks_for;
+use crate::matching::{Miss, Question, Rule};
 use crate::path::normalise;
+use crate::route::{Origin, Route};
 use crate::table::RouteTable;
+
+/// How many of the instances that ask for a route are named.
+const ASKERS_NAMED: usize = 5;
 
 /// Where a request would go, and why.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -65,18 +72,39 @@ pub fn explain(table: &RouteTable, host: Option<&str>, path: &str, headers: &Hea
             let (able, all) =
                 (upstream.candidates().len(), upstream.candidates().len() + upstream.parked().len());
             let service = upstream.service().to_string();
+            let rule = match matched.rule {
+                Rule::Route(route) if route.origin == Origin::Labels => {
+                    format!("{} ({})", matched.rule, askers(upstream, route))
+                }
+                rule => rule.to_string(),
+            };
             let end = if able == 0 { "; the answer is 503" } else { "" };
             Explanation {
                 summary: format!(
-                    "{} sends it to service {service:?}: {able} of {all} instances can take it{end}",
-                    matched.rule
+                    "{rule} sends it to service {service:?}: {able} of {all} instances can take it{end}"
                 ),
-                rule: Some(matched.rule.to_string()),
+                rule: Some(rule),
                 service: Some(service),
                 upstream_path: Some(matched.rewrite.apply(&normal).to_owned()),
                 instances: notes(upstream),
             }
         }
+    }
+}
+
+/// Which instances ask for `route`.
+fn askers(upstream: &Upstream, route: &Route) -> String {
+    let asks = |instance: &&Arc<Instance>| asks_for(instance, route);
+    let mut ids: Vec<&str> =
+        upstream.instances().filter(asks).map(|instance| instance.id().as_str()).collect();
+    ids.sort_unstable();
+    let more = ids.len().saturating_sub(ASKERS_NAMED);
+    ids.truncate(ASKERS_NAMED);
+    match (ids.len(), more) {
+        (0, _) => "of its last instances".to_owned(),
+        (1, _) => format!("instance {}", ids[0]),
+        (_, 0) => format!("instances {}", ids.join(", ")),
+        (_, more) => format!("instances {} and {more} more", ids.join(", ")),
     }
 }
 

@@ -7,8 +7,10 @@
 //! **Start at**: [`RouteTable::new`] (compile), [`RouteTable::find`] (match), [`Upstream::pick`] (balance).
 
 mod balance;
+mod claims;
 mod config;
 mod explain;
+mod labels;
 mod matching;
 mod path;
 mod retry;
@@ -22,5 +24,5 @@ pub use explain::{Explanation, InstanceNote, Verdict, explain};
 pub use matching::{Matched, Miss, Question, Rewrite, Rule};
 pub use path::{BadPath, normalise};
 pub use retry::{Failure, RetryRule};
-pub use route::{BrokenRoute, Route};
+pub use route::{BrokenRoute, Origin, Route};
 pub use table::RouteTable;

@@ -1,7 +1,7 @@
 //! Which service a request is for, and with which path.
 //!
-//! Configured routes come first: the more specific host, then the longer prefix, then more headers, then the order
-//! written. After them the articles' contracts: `service_name` + `api_name` headers on `/services…`, then
+//! Routes come first: the more specific host, then the longer prefix, then more headers, then the order written, then
+//! what instances ask for. After them the articles' contracts: `service_name` + `api_name` headers on `/services…`, then
 //! `Host: <service>.<domain>`, then `/<service>/<rest>`.
 
 use std::borrow::Cow;
@@ -13,7 +13,7 @@ use portolan_model::ServiceName;
 
 use crate::balance::Upstream;
 use crate::path::{decode, normalise};
-use crate::route::Route;
+use crate::route::{Origin, Route};
 use crate::table::RouteTable;
 
 /// The prefix of the header contract.
@@ -44,7 +44,7 @@ pub struct Matched<'t> {
 /// What decided where a request goes.
 #[derive(Debug, Clone, Copy)]
 pub enum Rule<'t> {
-    /// A configured route.
+    /// A route, configured or asked for by instances.
     Route(&'t Route),
     /// The `service_name` and `api_name` headers on `/services…`.
     ServiceHeaders,
@@ -57,7 +57,12 @@ pub enum Rule<'t> {
 impl fmt::Display for Rule<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Route(route) => write!(f, "route {:?}", route.name),
+            Self::Route(route) => match route.origin {
+                Origin::Config => write!(f, "route {:?}", route.name),
+                Origin::Labels => {
+                    write!(f, "route {:?} from labels of service {}", route.name, route.service)
+                }
+            },
             Self::ServiceHeaders => f.write_str("headers service_name and api_name"),
             Self::ServiceHost => f.write_str("host <service>.<domain>"),
             Self::ServicePath => f.write_str("path /<service>/<rest>"),
@@ -115,7 +120,7 @@ impl RouteTable {
     /// Says why it goes nowhere.
     pub fn find(&self, question: &Question<'_>) -> Result<Matched<'_>, Miss> {
         let host = question.host.map_or(Cow::Borrowed(""), bare_host);
-        if let Some(matched) = self.configured(&host, question) {
+        if let Some(matched) = self.routed(&host, question) {
             return Ok(matched);
         }
         if let Some(rest) = under(SERVICES, question.path)
@@ -133,20 +138,12 @@ impl RouteTable {
         self.by_path(question.path)
     }
 
-    fn configured(&self, host: &str, question: &Question<'_>) -> Option<Matched<'_>> {
-        for by_path in self.routes.for_host(host) {
-            for prefix in prefixes(question.path) {
-                let fits = |r: &&Arc<Route>| r.headers_fit(question.headers);
-                let Some(route) = by_path.get(prefix).and_then(|list| list.iter().find(fits)) else {
-                    continue;
-                };
-                let upstream = self.services.get(route.service.as_str())?;
-                let strips = route.strip_prefix && !route.prefix.is_empty();
-                let rewrite = if strips { Rewrite::Strip(route.prefix.len()) } else { Rewrite::Keep };
-                return Some(Matched { rule: Rule::Route(route), upstream, rewrite });
-            }
-        }
-        None
+    fn routed(&self, host: &str, question: &Question<'_>) -> Option<Matched<'_>> {
+        let route = self.route(host, question.path, |route| route.headers_fit(question.headers))?;
+        let upstream = self.services.get(route.service.as_str())?;
+        let strips = route.strip_prefix && !route.prefix.is_empty();
+        let rewrite = if strips { Rewrite::Strip(route.prefix.len()) } else { Rewrite::Keep };
+        Some(Matched { rule: Rule::Route(route), upstream, rewrite })
     }
 
     /// `None`: the contract does not apply, because a service is really called `services` and no header says otherwise.
@@ -203,12 +200,6 @@ fn bare_host(host: &str) -> Cow<'_, str> {
 /// What follows `prefix` in `path`, if it ends there or at a `/`.
 fn under<'p>(prefix: &str, path: &'p str) -> Option<&'p str> {
     path.strip_prefix(prefix).filter(|rest| rest.is_empty() || rest.starts_with('/'))
-}
-
-/// `/a/b` → `/a/b`, `/a`, and the empty prefix: every prefix that ends at a segment, longest first.
-fn prefixes(path: &str) -> impl Iterator<Item = &str> {
-    let whole = path.trim_end_matches('/');
-    std::iter::successors(Some(whole), |longer| longer.rfind('/').map(|at| &longer[..at]))
 }
 
 /// Both spellings: nginx in front drops header names with `_` unless told otherwise.

@@ -1,5 +1,7 @@
 //! A checked route, and what is wrong with one that cannot be checked.
 
+use std::fmt;
+
 use http::{HeaderMap, HeaderName};
 use portolan_model::{IdError, ServiceName};
 
@@ -25,15 +27,35 @@ pub struct Route {
     pub preserve_host: bool,
     /// How to balance, where the route says.
     pub balance: Option<Policy>,
+    /// Who wants it.
+    pub origin: Origin,
+}
+
+/// Who wants a route.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Origin {
+    /// The user, in the config.
+    #[default]
+    Config,
+    /// Instances of its service, in their meta.
+    Labels,
 }
 
 /// Which hosts a route is for; lower case.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum HostPattern {
     Any,
     Exact(String),
     /// Holds `.example.com` for `*.example.com`.
     Under(String),
+}
+
+/// A [`HostPattern`] that owns nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum HostRef<'h> {
+    Any,
+    Exact(&'h str),
+    Under(&'h str),
 }
 
 /// A route that does not hold together: it is reported, and routes nothing.
@@ -51,7 +73,7 @@ impl Route {
         Self::parse(&name, spec).map_err(|flaw| BrokenRoute { name, reason: flaw.to_string() })
     }
 
-    fn parse(name: &str, spec: &RouteSpec) -> Result<Self, Flaw> {
+    pub(crate) fn parse(name: &str, spec: &RouteSpec) -> Result<Self, Flaw> {
         Ok(Self {
             name: name.to_owned(),
             host: spec.host.as_deref().map_or(Ok(HostPattern::Any), host_pattern)?,
@@ -61,7 +83,13 @@ impl Route {
             strip_prefix: spec.strip_prefix,
             preserve_host: spec.preserve_host,
             balance: spec.balance,
+            origin: Origin::Config,
         })
+    }
+
+    /// How many segments its path has.
+    pub(crate) fn depth(&self) -> usize {
+        depth(&self.prefix)
     }
 
     pub(crate) fn headers_fit(&self, headers: &HeaderMap) -> bool {
@@ -71,8 +99,49 @@ impl Route {
     }
 }
 
+impl HostPattern {
+    pub(crate) fn as_ref(&self) -> HostRef<'_> {
+        match self {
+            Self::Any => HostRef::Any,
+            Self::Exact(host) => HostRef::Exact(host),
+            Self::Under(suffix) => HostRef::Under(suffix),
+        }
+    }
+}
+
+impl<'h> HostRef<'h> {
+    /// Every pattern that fits `host`, the more specific before the less.
+    pub(crate) fn fitting(host: &'h str, wildcards: bool) -> impl Iterator<Item = Self> {
+        // No name is longer; nor is time spent on what is no name.
+        let dots = (wildcards && host.len() <= NAME_LIMIT).then(|| host.match_indices('.'));
+        let under =
+            dots.into_iter().flatten().filter(|(at, _)| *at > 0).map(|(at, _)| Self::Under(&host[at..]));
+        std::iter::once(Self::Exact(host)).chain(under).chain([Self::Any])
+    }
+}
+
+/// As people write it; any host is written by its absence.
+impl fmt::Display for HostPattern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Any => Ok(()),
+            Self::Exact(host) => f.write_str(host),
+            Self::Under(suffix) => write!(f, "*{suffix}"),
+        }
+    }
+}
+
+/// How many segments a path prefix has.
+pub(crate) fn depth(prefix: &str) -> usize {
+    prefix.bytes().filter(|b| *b == b'/').count()
+}
+
+/// The longest host name (RFC 1035).
+const NAME_LIMIT: usize = 253;
+
+/// What is wrong with a route.
 #[derive(Debug, thiserror::Error)]
-enum Flaw {
+pub(crate) enum Flaw {
     #[error("host {0:?} is not a host name; write shop.example.com or *.example.com, without a port")]
     Host(String),
     #[error("path {0:?} does not start with /")]
@@ -81,6 +150,12 @@ enum Flaw {
     PathForm(String),
     #[error("header {0:?} is not a header name")]
     Header(String),
+    #[error("portolan_strip {0:?} is neither true nor false")]
+    Strip(String),
+    #[error("it names neither a host nor a path, and would take every request")]
+    Everything,
+    #[error("the path has more than {} segments", crate::labels::DEPTH_LIMIT)]
+    Depth,
     #[error(transparent)]
     Service(#[from] IdError),
 }

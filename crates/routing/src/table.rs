@@ -6,8 +6,10 @@ use std::sync::Arc;
 use portolan_model::{Instance, ServiceName};
 
 use crate::balance::{Policy, Upstream};
+use crate::claims::Claims;
 use crate::config::Config;
-use crate::route::{BrokenRoute, HostPattern, Route};
+use crate::labels::Labels;
+use crate::route::{BrokenRoute, HostPattern, HostRef, Route, depth};
 use crate::services::Services;
 
 /// How many services without instances are remembered. A service that is being recreated is "without a usable
@@ -19,6 +21,10 @@ const EMPTIED_LIMIT: usize = 1024;
 pub struct RouteTable {
     pub(crate) routes: Arc<Routes>,
     pub(crate) services: Services,
+    /// Routes that instances ask for.
+    pub(crate) claims: Arc<Claims>,
+    /// Counts the changes of what instances ask for.
+    asked: u64,
     balance: Policy,
     /// Services that lost their last instance, oldest first.
     emptied: Arc<VecDeque<ServiceName>>,
@@ -30,9 +36,11 @@ pub(crate) struct Routes {
     /// `.example.com`, lower case, for `<service>.example.com`.
     pub(crate) domain_suffix: Option<String>,
     exact: HashMap<String, ByPath>,
-    /// Longest suffix first.
-    under: Vec<(String, ByPath)>,
+    /// By `.example.com` for `*.example.com`.
+    under: HashMap<String, ByPath>,
     any: ByPath,
+    /// The most segments of any path.
+    deepest: usize,
     broken: Vec<BrokenRoute>,
     named: Vec<ServiceName>,
 }
@@ -49,7 +57,14 @@ impl RouteTable {
             let empty = Upstream::new(service.clone(), config.balance, [], None);
             services.with(Arc::new(empty));
         }
-        Self { routes: Arc::new(routes), services, balance: config.balance, emptied: Arc::default() }
+        Self {
+            routes: Arc::new(routes),
+            services,
+            claims: Arc::default(),
+            asked: 0,
+            balance: config.balance,
+            emptied: Arc::default(),
+        }
     }
 
     /// Makes `instances` the instances of `service`. Costs in proportion to them, not to the table.
@@ -59,21 +74,63 @@ impl RouteTable {
         instances: impl IntoIterator<Item = &'a Arc<Instance>>,
     ) {
         let before = self.services.get(service.as_str());
-        let known = before.is_some();
         let upstream = Upstream::new(service.clone(), self.balance, instances, before.map(|b| &**b));
-        let empty = upstream.candidates().is_empty() && upstream.parked().is_empty();
-        if empty && !known {
+        let empty = upstream.is_empty();
+        if empty && before.is_none() {
             return;
         }
+        let asked_before = before.map(|b| Arc::clone(&b.labels)).unwrap_or_default();
+        self.change_claims(&asked_before, &upstream.labels);
         self.services.with(Arc::new(upstream));
         if empty {
             self.remember_emptied(service);
         }
     }
 
-    /// Routes that route nothing, with the reason.
-    pub fn broken(&self) -> &[BrokenRoute] {
-        &self.routes.broken
+    /// Routes that route nothing, with the reason: the configured ones, then those that instances ask for. Looks at
+    /// every service; [`RouteTable::asked`] says when it is worth asking again.
+    pub fn broken(&self) -> Vec<BrokenRoute> {
+        let of_service = |upstream: &Arc<Upstream>| {
+            let flaws = upstream.labels.flaws.iter().cloned();
+            let lost = upstream.labels.routes.iter().filter_map(|route| {
+                let name = format!("labels of service {}: {}", route.service, route.name);
+                Some(BrokenRoute { name, reason: self.loses(route)? })
+            });
+            flaws.chain(lost).collect::<Vec<_>>()
+        };
+        let mut asked: Vec<BrokenRoute> = self.services.iter().flat_map(of_service).collect();
+        asked.sort_by(|a, b| (&a.name, &a.reason).cmp(&(&b.name, &b.reason)));
+        self.routes.broken.iter().cloned().chain(asked).collect()
+    }
+
+    /// Grows whenever what instances ask for changes.
+    pub fn asked(&self) -> u64 {
+        self.asked
+    }
+
+    /// Why a route that instances ask for gets no request, if it gets none.
+    fn loses(&self, route: &Route) -> Option<String> {
+        let host = route.host.as_ref();
+        let configured = self.routes.by_path(host).and_then(|by_path| by_path.get(&route.prefix));
+        let shadows = configured.and_then(|list| list.iter().find(|known| known.headers.is_empty()));
+        let winner = self.claims.get(host, &route.prefix).filter(|winner| winner.service != route.service);
+        match (shadows, winner) {
+            (Some(known), _) => Some(format!("the configured route {:?} has these requests", known.name)),
+            (None, Some(winner)) => {
+                Some(format!("service {} asks for the same and comes first by name", winner.service))
+            }
+            (None, None) => None,
+        }
+    }
+
+    fn change_claims(&mut self, before: &Arc<Labels>, after: &Arc<Labels>) {
+        if Arc::ptr_eq(before, after) || before == after {
+            return;
+        }
+        self.asked += 1;
+        if before.routes != after.routes {
+            Arc::make_mut(&mut self.claims).replace(&before.routes, &after.routes);
+        }
     }
 
     /// The upstream of a service; `None` for one that was never heard of.
@@ -93,11 +150,10 @@ impl RouteTable {
         if emptied.len() > EMPTIED_LIMIT
             && let Some(oldest) = emptied.pop_front()
             && !self.routes.named.contains(&oldest)
-            && self
-                .services
-                .get(oldest.as_str())
-                .is_some_and(|u| u.candidates().is_empty() && u.parked().is_empty())
+            && let Some(upstream) = self.services.get(oldest.as_str()).filter(|upstream| upstream.is_empty())
         {
+            let asked = Arc::clone(&upstream.labels);
+            self.change_claims(&asked, &Arc::default());
             self.services.without(oldest.as_str());
         }
     }
@@ -110,24 +166,22 @@ impl Routes {
             domain_suffix: domain.filter(|d| !d.is_empty()).map(|d| format!(".{d}")),
             ..Self::default()
         };
-        let mut under: HashMap<String, ByPath> = HashMap::new();
         for (index, spec) in config.routes.iter().enumerate() {
             match Route::check(index, spec) {
                 Err(broken) => routes.broken.push(broken),
                 Ok(route) => {
                     routes.named.push(route.service.clone());
+                    routes.deepest = routes.deepest.max(route.depth());
                     let by_path = match &route.host {
                         HostPattern::Any => &mut routes.any,
                         HostPattern::Exact(host) => routes.exact.entry(host.clone()).or_default(),
-                        HostPattern::Under(suffix) => under.entry(suffix.clone()).or_default(),
+                        HostPattern::Under(suffix) => routes.under.entry(suffix.clone()).or_default(),
                     };
                     by_path.entry(route.prefix.clone()).or_default().push(Arc::new(route));
                 }
             }
         }
-        routes.under = under.into_iter().collect();
-        routes.under.sort_by(|a, b| b.0.len().cmp(&a.0.len()).then_with(|| a.0.cmp(&b.0)));
-        let lists = routes.exact.values_mut().chain(routes.under.iter_mut().map(|(_, by_path)| by_path));
+        let lists = routes.exact.values_mut().chain(routes.under.values_mut());
         for by_path in lists.chain([&mut routes.any]) {
             // A stable sort: among equals the order written stays.
             by_path.values_mut().for_each(|list| list.sort_by_key(|r| std::cmp::Reverse(r.headers.len())));
@@ -135,16 +189,48 @@ impl Routes {
         routes
     }
 
-    /// The sets of routes to look through for `host` (lower case, no port), most specific first.
-    pub(crate) fn for_host<'t>(&'t self, host: &str) -> impl Iterator<Item = &'t ByPath> {
-        let exact = if self.exact.is_empty() { None } else { self.exact.get(host) };
-        let under = self
-            .under
-            .iter()
-            .filter(move |(suffix, _)| host.len() > suffix.len() && host.ends_with(suffix.as_str()));
-        let under: Vec<&ByPath> = under.map(|(_, by_path)| by_path).collect();
-        exact.into_iter().chain(under).chain((!self.any.is_empty()).then_some(&self.any))
+    /// The configured routes for exactly this host.
+    pub(crate) fn by_path(&self, host: HostRef<'_>) -> Option<&ByPath> {
+        let by_path = match host {
+            HostRef::Exact(host) => self.exact.get(host),
+            HostRef::Under(suffix) => self.under.get(suffix),
+            HostRef::Any => Some(&self.any),
+        };
+        by_path.filter(|by_path| !by_path.is_empty())
     }
+}
+
+impl RouteTable {
+    /// The route for `host` (lower case, no port) and `path` whose header rules `fits` accepts: the more specific host
+    /// first, then the longer path; of equals the configured before the asked for.
+    pub(crate) fn route(&self, host: &str, path: &str, fits: impl Fn(&Route) -> bool) -> Option<&Arc<Route>> {
+        let deepest = self.routes.deepest.max(self.claims.deepest());
+        let wildcards = !self.routes.under.is_empty() || self.claims.may_hold(HostRef::Under(""));
+        for host in HostRef::fitting(host, wildcards) {
+            let configured = self.routes.by_path(host);
+            let asked = self.claims.may_hold(host);
+            if configured.is_none() && !asked {
+                continue;
+            }
+            for prefix in prefixes(path, deepest) {
+                let configured = configured.and_then(|by_path| by_path.get(prefix));
+                let found = configured.and_then(|list| list.iter().find(|route| fits(route)));
+                let found = found.or_else(|| self.claims.get(host, prefix).filter(|_| asked));
+                if found.is_some() {
+                    return found;
+                }
+            }
+        }
+        None
+    }
+}
+
+/// `/a/b` → `/a/b`, `/a`, and the empty prefix: every prefix that ends at a segment, longest first; none with more than
+/// `deepest` segments.
+fn prefixes(path: &str, deepest: usize) -> impl Iterator<Item = &str> {
+    let whole = path.trim_end_matches('/');
+    let longer = depth(whole).saturating_sub(deepest);
+    std::iter::successors(Some(whole), |longer| longer.rfind('/').map(|at| &longer[..at])).skip(longer)
 }
 
 #[cfg(test)]

@@ -1,10 +1,11 @@
 //! Follows the registry: a subscription in, a published route table out.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use portolan_model::{Change, Interest, Registry, Subscription, View};
-use routing::RouteTable;
+use routing::{BrokenRoute, RouteTable};
 use runtime::{Reporter, Shutdown, State};
 use tokio::time::timeout;
 
@@ -20,11 +21,26 @@ pub(crate) struct Follower {
     subscription: Subscription,
     view: View,
     reporter: Reporter,
+    broken: Broken,
+}
+
+/// The broken routes of a table, as told last.
+struct Broken {
+    /// What [`RouteTable::asked`] said then.
+    asked: u64,
+    routes: Vec<BrokenRoute>,
 }
 
 impl Follower {
     pub(crate) fn new(published: Arc<Published>, registry: &dyn Registry, reporter: Reporter) -> Self {
-        Self { published, subscription: registry.subscribe(Interest::All), view: View::default(), reporter }
+        let broken = Broken::of(&published.load());
+        Self {
+            subscription: registry.subscribe(Interest::All),
+            published,
+            view: View::default(),
+            reporter,
+            broken,
+        }
     }
 
     /// Takes the first change, so that no request is told "unknown service" only because the table was still empty.
@@ -58,12 +74,49 @@ impl Follower {
     fn take(&mut self, change: Change) {
         if let Some(table) = advance(&self.published.load(), &mut self.view, change) {
             let (services, instances) = table.size();
+            self.broken.update(&table);
             self.published.store(Arc::new(table));
             let revision = self.view.revision();
-            let detail = format!("{services} services, {instances} usable instances, revision {revision}");
+            let mut detail =
+                format!("{services} services, {instances} usable instances, revision {revision}");
+            if let Some(BrokenRoute { name, reason }) = self.broken.routes.first() {
+                let count = self.broken.routes.len();
+                detail.push_str(&format!("; {count} broken routes, first: {name}: {reason}"));
+            }
             self.reporter.say(State::Running, detail);
         }
     }
+}
+
+impl Broken {
+    /// Those of the first table, told.
+    fn of(table: &RouteTable) -> Self {
+        let mut broken = Self { asked: table.asked(), routes: Vec::new() };
+        broken.tell(table);
+        broken
+    }
+
+    /// Looks again only when what instances ask for has changed: that costs in proportion to the table.
+    fn update(&mut self, table: &RouteTable) {
+        if self.asked != table.asked() {
+            self.asked = table.asked();
+            self.tell(table);
+        }
+    }
+
+    /// Logs those that are new.
+    fn tell(&mut self, table: &RouteTable) {
+        let routes = table.broken();
+        let known: BTreeSet<(&str, &str)> = self.routes.iter().map(words).collect();
+        for route in routes.iter().filter(|route| !known.contains(&words(route))) {
+            tracing::warn!(route = route.name, reason = route.reason, "route is broken and routes nothing");
+        }
+        self.routes = routes;
+    }
+}
+
+fn words(route: &BrokenRoute) -> (&str, &str) {
+    (&route.name, &route.reason)
 }
 
 /// The table after `change`; `None` when it is the same.

@@ -62,6 +62,29 @@ async fn configured_routes() {
 }
 
 #[tokio::test]
+async fn routes_that_instances_ask_for() {
+    let rig = Rig::start();
+    let upstream = rig.instance("web", "a", Behaviour::Echo).await;
+    let mut asking = registration("web", "a", upstream.address());
+    asking.meta =
+        [("portolan_path", "/shop"), ("portolan_strip", "true"), ("portolan_host", "gw, not a host")]
+            .map(|(key, text)| (key.to_owned(), text.to_owned()))
+            .into();
+    rig.registry.register(asking).await.unwrap();
+    let asked = "labels of service web";
+    rig.until_broken(|broken| broken.iter().any(|route| route.name == asked)).await;
+    let text = rig.get("/shop/cart", "").await.text();
+    assert!(text.starts_with("GET /cart HTTP/1.1\n"), "{text}");
+    // Between two lives of its only instance it is known, and has nobody.
+    rig.deregister("web", "a").await;
+    assert_eq!(rig.get("/shop/cart", "").await.status(), 503);
+    rig.register("web", "a", upstream.address()).await;
+    assert_eq!(rig.get("/shop/cart", "").await.status(), 404);
+    rig.until_broken(<[_]>::is_empty).await;
+    rig.stop().await;
+}
+
+#[tokio::test]
 async fn header_fields_on_the_way() {
     let rig = Rig::start();
     let _web = rig.instance("web", "a", Behaviour::Echo).await;

@@ -12,6 +12,7 @@ use portolan_model::{
     Endpoint, Guard, Health, Host, Incarnation, InstanceId, Owner, Protocol, Registration, Registry,
     ServiceName, Weight,
 };
+use routing::BrokenRoute;
 use runtime::{Shutdown, ShutdownTrigger, StatusBoard};
 use testkit::memory_registry::MemoryRegistry;
 use testkit::upstream::{Behaviour, Upstream};
@@ -87,6 +88,16 @@ impl Rig {
         let question = Question { path: format!("/{service}"), ..Question::default() };
         within(async {
             while !condition(&self.handle.explain(&question)) {
+                tokio::task::yield_now().await;
+            }
+        })
+        .await;
+    }
+
+    /// Waits until the gateway's broken routes satisfy `condition`.
+    pub(crate) async fn until_broken(&self, condition: impl Fn(&[BrokenRoute]) -> bool) {
+        within(async {
+            while !condition(&self.handle.broken_routes()) {
                 tokio::task::yield_now().await;
             }
         })

@@ -17,4 +17,5 @@ mod load;
 mod process;
 mod rig;
 mod roles;
+mod routes;
 mod traffic;
