@@ -15,6 +15,9 @@ const INSTANCES: u16 = 200;
 /// Far longer than a session may be silent.
 const STOPPED: Duration = Duration::from_secs(30);
 
+/// How long servers are parted from one another: longer than a session may be silent.
+const PARTED: Duration = Duration::from_secs(6);
+
 /// Two registrants with 200 instances, and three who watch: each of them and a bystander.
 struct Scene {
     ensemble: ZooKeeper,
@@ -27,7 +30,10 @@ struct Scene {
 
 impl Scene {
     async fn set() -> Self {
-        let ensemble = ZooKeeper::start(3);
+        Self::over(ZooKeeper::start(3)).await
+    }
+
+    async fn over(ensemble: ZooKeeper) -> Self {
         let open = || Opened::over(&ensemble, "/services", "session_timeout=4s&reread_grace=10s");
         let (registrants, bystander) = ([open(), open()], open());
         let mut expected = BTreeSet::new();
@@ -182,6 +188,41 @@ async fn the_ensemble_restarts() {
     }
     scene.ensemble.launch_all();
     scene.mended("the ensemble was away", Instant::now()).await;
+    scene.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn servers_are_cut_off() {
+    let mut scene = Scene::over(ZooKeeper::start_apart(3)).await;
+
+    // The one that has our connection, for everybody.
+    let session = scene.session().await.expect("the first instance");
+    let ours = scene.ensemble.server_of(session).expect("a server that has our connection");
+    let leads = scene.ensemble.leader() == ours;
+    let begun = Instant::now();
+    scene.ensemble.net().cut(ours);
+    // Without a leader there is no quorum, for as long as the others take to miss it: 4 s, as they are set up here.
+    let what = if leads { "our server, the leader, is cut off" } else { "our server is cut off" };
+    scene.mended(what, begun).await;
+    scene.ensemble.net().mend(ours);
+    scene.ensemble.serving();
+
+    let leader = scene.ensemble.leader();
+    let begun = Instant::now();
+    scene.ensemble.net().cut(leader);
+    scene.mended("the leader is cut off", begun).await;
+    scene.ensemble.net().mend(leader);
+    scene.ensemble.serving();
+
+    // All from one another, while we reach each.
+    scene.ensemble.net().part_all(true);
+    let begun = Instant::now();
+    while begun.elapsed() < PARTED {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    scene.ensemble.net().part_all(false);
+    scene.ensemble.serving();
+    scene.mended("all servers were parted, from the moment all serve", Instant::now()).await;
     scene.end().await;
 }
 

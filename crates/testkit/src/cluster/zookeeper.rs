@@ -2,12 +2,13 @@
 
 use std::fs;
 use std::io::{Read, Write};
-use std::net::TcpStream;
+use std::net::{Ipv4Addr, SocketAddrV4, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
+use super::net::Net;
 use super::process::{Process, free_ports};
 
 /// How long servers may take to agree on a leader.
@@ -23,9 +24,11 @@ pub struct ZooKeeper {
     directory: tempfile::TempDir,
     servers: Vec<Server>,
     extra: String,
+    net: Option<Net>,
 }
 
 struct Server {
+    host: Ipv4Addr,
     client: u16,
     secure: u16,
     peer: u16,
@@ -42,16 +45,36 @@ impl ZooKeeper {
     /// The same with lines of settings of the caller's own, made for the directory that the ensemble has. In them,
     /// `{secure}` is the port of a server that [`ZooKeeper::secure_authorities`] tells.
     pub fn start_with(size: usize, extra: impl FnOnce(&Path) -> String) -> Self {
+        Self::begin(size, extra, None)
+    }
+
+    /// The same with each server on a host of its own; see [`ZooKeeper::net`].
+    pub fn start_apart(size: usize) -> Self {
+        Self::begin(size, |_| String::new(), Some(Net::new(size)))
+    }
+
+    /// The hosts of servers that are apart.
+    pub fn net(&self) -> &Net {
+        self.net.as_ref().expect("servers on hosts of their own")
+    }
+
+    fn begin(size: usize, extra: impl FnOnce(&Path) -> String, net: Option<Net>) -> Self {
         // In memory where that can be had: tests are not about how fast a disk syncs.
         let memory = Path::new("/dev/shm");
         let directory = if memory.is_dir() { tempfile::tempdir_in(memory) } else { tempfile::tempdir() };
         let directory = directory.expect("a directory");
         let ports = free_ports(4 * size);
-        let server =
-            |p: &[u16]| Server { client: p[0], secure: p[1], peer: p[2], election: p[3], process: None };
-        let servers = ports.chunks(4).map(server).collect();
+        let server = |(n, p): (usize, &[u16])| Server {
+            host: net.as_ref().map_or(Ipv4Addr::LOCALHOST, |net| net.address(n)),
+            client: p[0],
+            secure: p[1],
+            peer: p[2],
+            election: p[3],
+            process: None,
+        };
+        let servers = ports.chunks(4).enumerate().map(server).collect();
         let extra = extra(directory.path());
-        let mut cluster = Self { directory, servers, extra };
+        let mut cluster = Self { directory, servers, extra, net };
         (0..size).for_each(|n| cluster.launch(n));
         cluster.serving();
         cluster
@@ -59,13 +82,13 @@ impl ZooKeeper {
 
     /// `host:port,…` of all servers, for a URI.
     pub fn authorities(&self) -> String {
-        let all = self.servers.iter().map(|server| format!("127.0.0.1:{}", server.client));
+        let all = self.servers.iter().map(|server| format!("{}:{}", server.host, server.client));
         all.collect::<Vec<_>>().join(",")
     }
 
     /// `host:port,…` of all servers, for those who speak TLS.
     pub fn secure_authorities(&self) -> String {
-        let all = self.servers.iter().map(|server| format!("127.0.0.1:{}", server.secure));
+        let all = self.servers.iter().map(|server| format!("{}:{}", server.host, server.secure));
         all.collect::<Vec<_>>().join(",")
     }
 
@@ -91,7 +114,7 @@ impl ZooKeeper {
         fs::write(home.join("myid"), (n + 1).to_string()).expect("an id");
         let settings = home.join("zoo.cfg");
         fs::write(&settings, self.settings(n)).expect("settings");
-        let mut command = Command::new("java");
+        let mut command = self.net.as_ref().map_or_else(|| Command::new("java"), |net| net.on(n, "java"));
         // A small and quickly started machine; three of them share two cores with what they serve.
         command.args(["-Xmx128m", "-Xshare:auto", "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC"]);
         command.args(["-Dzookeeper.admin.enableServer=false", "-Dzookeeper.extendedTypesEnabled=true"]);
@@ -141,7 +164,7 @@ impl ZooKeeper {
     pub fn expire(&self, session: i64) {
         // A server that has not heard of the session yet closes the connection.
         self.until(|| {
-            let mut stream = TcpStream::connect(("127.0.0.1", self.servers[self.leader()].client)).ok()?;
+            let mut stream = TcpStream::connect(self.servers[self.leader()].address()).ok()?;
             stream.set_read_timeout(Some(PATIENCE)).ok()?;
             // protocol version, last transaction seen, timeout, session, password
             let mut joins = vec![0; 12];
@@ -164,8 +187,10 @@ impl ZooKeeper {
 
     fn ask(&self, n: usize, word: &str) -> Option<String> {
         self.servers[n].process.as_ref()?;
-        let mut stream = TcpStream::connect(("127.0.0.1", self.servers[n].client)).ok()?;
-        stream.set_read_timeout(Some(Duration::from_secs(2))).ok()?;
+        // A host that is cut off says nothing at all.
+        let limit = Duration::from_secs(2);
+        let mut stream = TcpStream::connect_timeout(&self.servers[n].address().into(), limit).ok()?;
+        stream.set_read_timeout(Some(limit)).ok()?;
         stream.write_all(word.as_bytes()).ok()?;
         let mut told = String::new();
         stream.read_to_string(&mut told).ok()?;
@@ -195,17 +220,23 @@ impl ZooKeeper {
             "initLimit=20".to_owned(),
             "syncLimit=8".to_owned(),
             format!("dataDir={}", home.display()),
-            "clientPortAddress=127.0.0.1".to_owned(),
+            format!("clientPortAddress={}", self.servers[n].host),
             format!("clientPort={}", self.servers[n].client),
             "4lw.commands.whitelist=*".to_owned(),
             "maxClientCnxns=0".to_owned(),
         ];
         if self.servers.len() > 1 {
             let all = self.servers.iter().enumerate();
-            lines.extend(all.map(|(n, s)| format!("server.{}=127.0.0.1:{}:{}", n + 1, s.peer, s.election)));
+            lines.extend(all.map(|(n, s)| format!("server.{}={}:{}:{}", n + 1, s.host, s.peer, s.election)));
         }
         lines.push(self.extra.replace("{secure}", &self.servers[n].secure.to_string()));
         lines.join("\n") + "\n"
+    }
+}
+
+impl Server {
+    fn address(&self) -> SocketAddrV4 {
+        SocketAddrV4::new(self.host, self.client)
     }
 }
 
