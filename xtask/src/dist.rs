@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use crate::bench::portolan::{Options, Portolan};
-use crate::process::{Outcome, stat, tied, wait_for};
+use crate::process::{Outcome, resident, stat, tied, wait_for};
 use crate::workspace::Workspace;
 
 const SIZE_LIMIT: u64 = 15 << 20;
@@ -58,18 +58,11 @@ fn idle_memory(binary: &Path) -> Outcome<u64> {
         now == std::mem::replace(&mut before, now)
     })?;
     portolan.still_runs()?;
-    let status =
-        std::fs::read_to_string(format!("/proc/{pid}/status")).map_err(|e| format!("/proc/{pid}: {e}"))?;
-    resident(&status).ok_or_else(|| format!("/proc/{pid}/status has no VmRSS"))
-}
-
-fn resident(status: &str) -> Option<u64> {
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
-    line.split_ascii_whitespace().next()?.parse::<u64>().ok().map(|kibibytes| kibibytes << 10)
+    Ok(resident(pid)?.now)
 }
 
 #[expect(clippy::cast_precision_loss, reason = "shown with one digit")]
-fn mebibytes(bytes: u64) -> f64 {
+pub(crate) fn mebibytes(bytes: u64) -> f64 {
     bytes as f64 / f64::from(1 << 20)
 }
 
@@ -84,11 +77,5 @@ mod tests {
                         {\"reason\":\"build-finished\",\"success\":true}\nnot json\n";
         assert_eq!(executable(messages), Some("/t/dist/portolan".into()));
         assert_eq!(executable(""), None);
-    }
-
-    #[test]
-    fn finds_resident_memory() {
-        assert_eq!(resident("Name:\tportolan\nVmRSS:\t   10240 kB\n"), Some(10 << 20));
-        assert_eq!(resident("Name:\tportolan\n"), None);
     }
 }

@@ -41,6 +41,8 @@ usage: cargo xtask <command>
   ci               fmt --check, tidy, clippy, setup, doc tests, all tests; ends what it started
   bench proxy      CPU per request beside nginx and HAProxy  [--rounds N] [--seconds N] [--binary PATH] [--peers-only]
   bench lifecycle  container events to routing, on a real engine  [--cycles N] [--binary PATH]
+  bench naming     every backend: how soon a registration is seen, 10,000 instances; and what a registrator costs
+                   [--backends A,B] [--samples N] [--instances N] [--containers N] [--only backends|registrator] [--binary PATH]
   dist             build what is shipped, print its size and idle memory";
 
 fn main() -> ExitCode {
@@ -71,6 +73,7 @@ fn run(arguments: &[String]) -> Outcome {
         ["ci"] => ci::run(&load()?),
         ["bench", "proxy", options @ ..] => bench::proxy::run(&load()?, options),
         ["bench", "lifecycle", options @ ..] => bench::lifecycle::run(&load()?, options),
+        ["bench", "naming", options @ ..] => bench::naming::run(&load()?, options),
         ["dist"] => dist::run(&load()?),
         ["help" | "--help" | "-h"] => {
             println!("{USAGE}");

@@ -148,6 +148,31 @@ fn parse_stat(line: &str) -> Option<Stat> {
     Some(Stat { state, parent, ticks: user + system })
 }
 
+/// Resident memory of a process, in bytes, now and at its most so far.
+///
+/// # Errors
+/// When the process is gone.
+pub(crate) fn resident(pid: u32) -> Outcome<Resident> {
+    let path = format!("/proc/{pid}/status");
+    let status = fs::read_to_string(&path).map_err(|e| format!("{path}: {e}"))?;
+    parse_resident(&status).ok_or_else(|| format!("{path} tells no memory"))
+}
+
+/// Resident memory in bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Resident {
+    pub(crate) now: u64,
+    pub(crate) most: u64,
+}
+
+fn parse_resident(status: &str) -> Option<Resident> {
+    let of = |name: &str| {
+        let line = status.lines().find_map(|line| line.strip_prefix(name))?;
+        line.split_ascii_whitespace().next()?.parse::<u64>().ok().map(|kibibytes| kibibytes << 10)
+    };
+    Some(Resident { now: of("VmRSS:")?, most: of("VmHWM:")? })
+}
+
 /// All processes there are.
 pub(crate) fn pids() -> Vec<u32> {
     let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
@@ -193,6 +218,13 @@ mod tests {
         assert_eq!(parse_stat(&line("a) R (b")), expect);
         assert_eq!(parse_stat("42 (nginx) S 7"), None);
         assert_eq!(parse_stat(""), None);
+    }
+
+    #[test]
+    fn resident_memory() {
+        let status = "Name:\tportolan\nVmHWM:\t 20480 kB\nVmRSS:\t   10240 kB\n";
+        assert_eq!(parse_resident(status), Some(Resident { now: 10 << 20, most: 20 << 20 }));
+        assert_eq!(parse_resident("Name:\tportolan\n"), None);
     }
 
     #[test]

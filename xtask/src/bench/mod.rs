@@ -1,6 +1,7 @@
-//! Measurements: of the proxy beside its peers, and of how fast routing follows containers.
+//! Measurements: of the proxy beside its peers, of how fast routing follows containers, and of naming over each backend.
 
 pub(crate) mod lifecycle;
+pub(crate) mod naming;
 pub(crate) mod portolan;
 pub(crate) mod proxy;
 

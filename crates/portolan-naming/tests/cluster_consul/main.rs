@@ -9,7 +9,6 @@
 )]
 
 mod battery;
-mod bench;
 mod faults;
 mod handle;
 mod node;

@@ -1,9 +1,8 @@
 //! The etcd backend against real members: what every registry promises, and what etcd may go through.
 
-#![expect(clippy::unwrap_used, clippy::panic, clippy::print_stdout, reason = "a test's verdict is a panic")]
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test's verdict is a panic")]
 
 mod battery;
-mod bench;
 mod faults;
 mod handle;
 mod kept;
