@@ -30,7 +30,8 @@ pub(crate) fn fmt(workspace: &Workspace, mode: Fmt) -> Outcome {
 }
 
 pub(crate) fn clippy(workspace: &Workspace) -> Outcome {
-    let words = ["clippy", "--workspace", "--all-targets", "--locked", "--", "-D", "warnings"];
+    let words =
+        ["clippy", "--workspace", "--all-targets", "--all-features", "--locked", "--", "-D", "warnings"];
     execute(workspace.cargo().args(words))
 }
 
@@ -82,7 +83,7 @@ enum Profile {
 fn all_tests(workspace: &Workspace, engine: &Engine, profile: Profile, extra: &[&str]) -> Outcome {
     let mut command = workspace.cargo();
     if find("cargo-nextest").is_some() || cargo_has_nextest(workspace) {
-        command.args(["nextest", "run", "--locked"]);
+        command.args(["nextest", "run", "--locked", "--all-features"]);
         if matches!(profile, Profile::Ci) {
             command.args(["--profile", "ci"]);
         }
@@ -90,7 +91,7 @@ fn all_tests(workspace: &Workspace, engine: &Engine, profile: Profile, extra: &[
         println!(
             "cargo-nextest is not installed: falling back to `cargo test`, without its timeouts and groups"
         );
-        command.args(["test", "--locked", "--all-targets", "--no-fail-fast"]);
+        command.args(["test", "--locked", "--all-features", "--all-targets", "--no-fail-fast"]);
     }
     if !extra.iter().any(|word| word.starts_with("-p") || word.starts_with("--package")) {
         command.arg("--workspace");

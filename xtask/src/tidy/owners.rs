@@ -41,6 +41,7 @@ const ALSO: &[(&str, &str, &str)] = &[
         "axum's own server bounds neither connections nor the time that a request's head may take",
     ),
     ("access", "hyper-util", "the same"),
+    ("portolan-naming", "axum", "an example shows a web service that registers itself"),
     (
         "portolan-naming",
         "hyper",
