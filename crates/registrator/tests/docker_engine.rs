@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
 mod doubles;
-#[allow(unreachable_pub, reason = "a module of tests")]
+#[allow(dead_code, unreachable_pub, reason = "a module of tests, which others use too")]
 mod rig;
 
 use std::path::{Path, PathBuf};

@@ -9,12 +9,13 @@ use std::time::Duration;
 use bollard::exec::StartExecOptions;
 use bollard::models::{
     ContainerCreateBody, EventMessage, ExecConfig, HealthConfig, HostConfig, NetworkConnectRequest,
-    NetworkDisconnectRequest, PortBinding,
+    NetworkCreateRequest, NetworkDisconnectRequest, PortBinding,
 };
 use bollard::query_parameters::{
     CreateContainerOptionsBuilder, CreateImageOptionsBuilder, EventsOptionsBuilder,
-    KillContainerOptionsBuilder, ListContainersOptionsBuilder, RemoveContainerOptionsBuilder,
-    RemoveImageOptions, RenameContainerOptions, RestartContainerOptionsBuilder, StopContainerOptionsBuilder,
+    KillContainerOptionsBuilder, ListContainersOptionsBuilder, ListImagesOptionsBuilder,
+    ListNetworksOptionsBuilder, RemoveContainerOptionsBuilder, RemoveImageOptions, RenameContainerOptions,
+    RestartContainerOptionsBuilder, StopContainerOptionsBuilder,
 };
 use bollard::{API_DEFAULT_VERSION, Docker};
 use futures_util::{Stream, StreamExt};
@@ -104,6 +105,15 @@ impl Rig {
             }),
             ..self.sleeper()
         }
+    }
+
+    /// A network of this test; its full name.
+    pub async fn network(&self, name: &str) -> String {
+        let labels = Some(HashMap::from([(LABEL.to_owned(), self.prefix.clone())]));
+        let name = self.name(name);
+        let request = NetworkCreateRequest { name: name.clone(), labels, ..NetworkCreateRequest::default() };
+        self.docker.create_network(request).await.unwrap();
+        name
     }
 
     pub async fn create(&self, name: &str, body: ContainerCreateBody) {
@@ -211,7 +221,19 @@ async fn remove_all(prefix: String) {
         let removed = docker.remove_container(&found.id.unwrap(), Some(options)).await;
         removed.unwrap();
     }
-    docker.remove_image(&format!("{prefix}:1"), None::<RemoveImageOptions>, None).await.unwrap();
+    let filters = HashMap::from([("label", vec![format!("{LABEL}={prefix}")])]);
+    let options = ListNetworksOptionsBuilder::new().filters(&filters).build();
+    for found in docker.list_networks(Some(options)).await.unwrap() {
+        docker.remove_network(&found.id.unwrap()).await.unwrap();
+    }
+    let filters = HashMap::from([("reference", vec![prefix])]);
+    let options = ListImagesOptionsBuilder::new().filters(&filters).build();
+    let mut images = docker.list_images(Some(options)).await.unwrap();
+    // What was made of another goes first.
+    images.sort_by_key(|image| std::cmp::Reverse(image.created));
+    for tag in images.into_iter().flat_map(|image| image.repo_tags) {
+        docker.remove_image(&tag, None::<RemoveImageOptions>, None).await.unwrap();
+    }
 }
 
 /// A tar archive of executable files.
