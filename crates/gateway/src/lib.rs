@@ -97,6 +97,9 @@ pub fn build(
     let address = listeners.first().map_or(Ok(config.listen), std::net::TcpListener::local_addr);
     let address = address.map_err(|source| BuildError::Listen { address: config.listen, source })?;
     let table = RouteTable::new(&config.routing);
+    for broken in table.broken() {
+        control::tell(broken);
+    }
     let table = Arc::new(ArcSwap::from_pointee(table));
     let handle = Handle { address, table: Arc::clone(&table) };
     Ok((handle, Gateway { config: Arc::new(config), table, listeners, registry, reporter }))
@@ -116,7 +119,7 @@ impl Handle {
 
     /// Routes that route nothing, configured or asked for by instances, with the reason.
     pub fn broken_routes(&self) -> Vec<BrokenRoute> {
-        self.table.load().broken()
+        self.table.load().all_broken()
     }
 }
 

@@ -1,7 +1,10 @@
 //! Which services claim which requests by their labels: an index of all routes that are asked for, cheap to change one
 //! service at a time. A new table shares all buckets but those of the changed routes with the old.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
+
+use portolan_model::ServiceName;
 
 use crate::labels::DEPTH_LIMIT;
 use crate::route::{HostPattern, HostRef, Route};
@@ -55,17 +58,22 @@ impl Claims {
         self.depths.iter().rposition(|count| *count > 0).unwrap_or(0)
     }
 
-    /// Takes the routes of one service out, and puts others of it in.
-    pub(crate) fn replace(&mut self, before: &[Arc<Route>], after: &[Arc<Route>]) {
+    /// Takes the routes of one service out, and puts others of it in. Names in `rivals` all that ask for one of them.
+    pub(crate) fn replace(
+        &mut self,
+        before: &[Arc<Route>],
+        after: &[Arc<Route>],
+        rivals: &mut BTreeSet<ServiceName>,
+    ) {
         for route in before.iter().filter(|route| !after.contains(route)) {
-            self.remove(route);
+            self.remove(route, rivals);
         }
         for route in after.iter().filter(|route| !before.contains(route)) {
-            self.insert(Arc::clone(route));
+            self.insert(Arc::clone(route), rivals);
         }
     }
 
-    fn insert(&mut self, route: Arc<Route>) {
+    fn insert(&mut self, route: Arc<Route>, rivals: &mut BTreeSet<ServiceName>) {
         let host = route.host.as_ref();
         let bucket = Arc::make_mut(&mut self.buckets[index(host, &route.prefix)]);
         let Some(claim) = bucket.iter_mut().find(|claim| claim.is_for(host, &route.prefix)) else {
@@ -75,6 +83,7 @@ impl Claims {
             bucket.push(Claim { host, prefix, routes: vec![route] });
             return;
         };
+        rivals.extend(claim.services());
         let at = claim.routes.partition_point(|known| known.service < route.service);
         match claim.routes.get_mut(at).filter(|known| known.service == route.service) {
             Some(known) => *known = route,
@@ -82,10 +91,11 @@ impl Claims {
         }
     }
 
-    fn remove(&mut self, route: &Route) {
+    fn remove(&mut self, route: &Route, rivals: &mut BTreeSet<ServiceName>) {
         let host = route.host.as_ref();
         let bucket = Arc::make_mut(&mut self.buckets[index(host, &route.prefix)]);
         let Some(at) = bucket.iter().position(|claim| claim.is_for(host, &route.prefix)) else { return };
+        rivals.extend(bucket[at].services());
         bucket[at].routes.retain(|known| known.service != route.service);
         if bucket[at].routes.is_empty() {
             bucket.swap_remove(at);
@@ -96,6 +106,10 @@ impl Claims {
 }
 
 impl Claim {
+    fn services(&self) -> impl Iterator<Item = ServiceName> {
+        self.routes.iter().map(|route| route.service.clone())
+    }
+
     fn is_for(&self, host: HostRef<'_>, prefix: &str) -> bool {
         self.host.as_ref() == host && self.prefix == prefix
     }

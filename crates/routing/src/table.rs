@@ -1,6 +1,6 @@
 //! The route table: everything a request needs to know, immutable once published.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 
 use portolan_model::{Instance, ServiceName};
@@ -23,8 +23,6 @@ pub struct RouteTable {
     pub(crate) services: Services,
     /// Routes that instances ask for.
     pub(crate) claims: Arc<Claims>,
-    /// Counts the changes of what instances ask for.
-    asked: u64,
     balance: Policy,
     /// Services that lost their last instance, oldest first.
     emptied: Arc<VecDeque<ServiceName>>,
@@ -61,51 +59,55 @@ impl RouteTable {
             routes: Arc::new(routes),
             services,
             claims: Arc::default(),
-            asked: 0,
             balance: config.balance,
             emptied: Arc::default(),
         }
     }
 
-    /// Makes `instances` the instances of `service`. Costs in proportion to them, not to the table.
+    /// Makes `instances` the instances of `service`. Costs in proportion to them, not to the table. Names the services
+    /// that may now ask for routes in vain, or no longer do: see [`RouteTable::asked_in_vain`].
     pub fn update<'a>(
         &mut self,
         service: &ServiceName,
         instances: impl IntoIterator<Item = &'a Arc<Instance>>,
-    ) {
+    ) -> BTreeSet<ServiceName> {
+        let mut touched = BTreeSet::new();
         let before = self.services.get(service.as_str());
         let upstream = Upstream::new(service.clone(), self.balance, instances, before.map(|b| &**b));
         let empty = upstream.is_empty();
         if empty && before.is_none() {
-            return;
+            return touched;
         }
         let asked_before = before.map(|b| Arc::clone(&b.labels)).unwrap_or_default();
-        self.change_claims(&asked_before, &upstream.labels);
+        self.change_claims(service, (&asked_before, &upstream.labels), &mut touched);
         self.services.with(Arc::new(upstream));
         if empty {
-            self.remember_emptied(service);
+            self.remember_emptied(service, &mut touched);
         }
+        touched
     }
 
-    /// Routes that route nothing, with the reason: the configured ones, then those that instances ask for. Looks at
-    /// every service; [`RouteTable::asked`] says when it is worth asking again.
-    pub fn broken(&self) -> Vec<BrokenRoute> {
-        let of_service = |upstream: &Arc<Upstream>| {
-            let flaws = upstream.labels.flaws.iter().cloned();
-            let lost = upstream.labels.routes.iter().filter_map(|route| {
-                let name = format!("labels of service {}: {}", route.service, route.name);
-                Some(BrokenRoute { name, reason: self.loses(route)? })
-            });
-            flaws.chain(lost).collect::<Vec<_>>()
-        };
-        let mut asked: Vec<BrokenRoute> = self.services.iter().flat_map(of_service).collect();
-        asked.sort_by(|a, b| (&a.name, &a.reason).cmp(&(&b.name, &b.reason)));
+    /// Configured routes that route nothing, with the reason.
+    pub fn broken(&self) -> &[BrokenRoute] {
+        &self.routes.broken
+    }
+
+    /// All of them, also those that instances ask for, by service. Looks at every service.
+    pub fn all_broken(&self) -> Vec<BrokenRoute> {
+        let mut names: Vec<&ServiceName> = self.services.iter().map(|upstream| upstream.service()).collect();
+        names.sort_unstable();
+        let asked = names.into_iter().flat_map(|service| self.asked_in_vain(service));
         self.routes.broken.iter().cloned().chain(asked).collect()
     }
 
-    /// Grows whenever what instances ask for changes.
-    pub fn asked(&self) -> u64 {
-        self.asked
+    /// What the instances of `service` ask for in vain, with the reason.
+    pub fn asked_in_vain(&self, service: &ServiceName) -> Vec<BrokenRoute> {
+        let Some(upstream) = self.services.get(service.as_str()) else { return Vec::new() };
+        let lost = upstream.labels.routes.iter().filter_map(|route| {
+            let name = format!("labels of service {service}: {}", route.name);
+            Some(BrokenRoute { name, reason: self.loses(route)? })
+        });
+        upstream.labels.flaws.iter().cloned().chain(lost).collect()
     }
 
     /// Why a route that instances ask for gets no request, if it gets none.
@@ -123,13 +125,18 @@ impl RouteTable {
         }
     }
 
-    fn change_claims(&mut self, before: &Arc<Labels>, after: &Arc<Labels>) {
+    fn change_claims(
+        &mut self,
+        service: &ServiceName,
+        (before, after): (&Arc<Labels>, &Arc<Labels>),
+        touched: &mut BTreeSet<ServiceName>,
+    ) {
         if Arc::ptr_eq(before, after) || before == after {
             return;
         }
-        self.asked += 1;
+        touched.insert(service.clone());
         if before.routes != after.routes {
-            Arc::make_mut(&mut self.claims).replace(&before.routes, &after.routes);
+            Arc::make_mut(&mut self.claims).replace(&before.routes, &after.routes, touched);
         }
     }
 
@@ -143,7 +150,7 @@ impl RouteTable {
         self.services.iter().fold((0, 0), |(s, i), upstream| (s + 1, i + upstream.candidates().len()))
     }
 
-    fn remember_emptied(&mut self, service: &ServiceName) {
+    fn remember_emptied(&mut self, service: &ServiceName, touched: &mut BTreeSet<ServiceName>) {
         let emptied = Arc::make_mut(&mut self.emptied);
         emptied.retain(|known| known != service);
         emptied.push_back(service.clone());
@@ -153,7 +160,7 @@ impl RouteTable {
             && let Some(upstream) = self.services.get(oldest.as_str()).filter(|upstream| upstream.is_empty())
         {
             let asked = Arc::clone(&upstream.labels);
-            self.change_claims(&asked, &Arc::default());
+            self.change_claims(&oldest, (&asked, &Arc::default()), touched);
             self.services.without(oldest.as_str());
         }
     }

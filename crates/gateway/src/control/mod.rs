@@ -1,10 +1,10 @@
 //! Follows the registry: a subscription in, a published route table out.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use portolan_model::{Change, Interest, Registry, Subscription, View};
+use portolan_model::{Change, Interest, Registry, ServiceName, Subscription, View};
 use routing::{BrokenRoute, RouteTable};
 use runtime::{Reporter, Shutdown, State};
 use tokio::time::timeout;
@@ -24,11 +24,13 @@ pub(crate) struct Follower {
     broken: Broken,
 }
 
-/// The broken routes of a table, as told last.
+/// Routes that route nothing, as told last.
+#[derive(Default)]
 struct Broken {
-    /// What [`RouteTable::asked`] said then.
-    asked: u64,
-    routes: Vec<BrokenRoute>,
+    configured: Vec<BrokenRoute>,
+    /// What instances ask for in vain, by service; none has an empty list.
+    asked: BTreeMap<ServiceName, Vec<BrokenRoute>>,
+    count: usize,
 }
 
 impl Follower {
@@ -72,15 +74,15 @@ impl Follower {
     }
 
     fn take(&mut self, change: Change) {
-        if let Some(table) = advance(&self.published.load(), &mut self.view, change) {
+        if let Some((table, touched)) = advance(&self.published.load(), &mut self.view, change) {
             let (services, instances) = table.size();
-            self.broken.update(&table);
+            self.broken.update(&table, touched);
             self.published.store(Arc::new(table));
             let revision = self.view.revision();
             let mut detail =
                 format!("{services} services, {instances} usable instances, revision {revision}");
-            if let Some(BrokenRoute { name, reason }) = self.broken.routes.first() {
-                let count = self.broken.routes.len();
+            if let Some(BrokenRoute { name, reason }) = self.broken.first() {
+                let count = self.broken.count;
                 detail.push_str(&format!("; {count} broken routes, first: {name}: {reason}"));
             }
             self.reporter.say(State::Running, detail);
@@ -89,46 +91,48 @@ impl Follower {
 }
 
 impl Broken {
-    /// Those of the first table, told.
     fn of(table: &RouteTable) -> Self {
-        let mut broken = Self { asked: table.asked(), routes: Vec::new() };
-        broken.tell(table);
-        broken
+        let configured = table.broken().to_vec();
+        Self { count: configured.len(), configured, ..Self::default() }
     }
 
-    /// Looks again only when what instances ask for has changed: that costs in proportion to the table.
-    fn update(&mut self, table: &RouteTable) {
-        if self.asked != table.asked() {
-            self.asked = table.asked();
-            self.tell(table);
+    /// Takes note of what `touched` services ask for in vain now, and logs what is new of it.
+    fn update(&mut self, table: &RouteTable, touched: BTreeSet<ServiceName>) {
+        for service in touched {
+            let now = table.asked_in_vain(&service);
+            let before = self.asked.remove(&service).unwrap_or_default();
+            now.iter().filter(|route| !before.contains(route)).for_each(tell);
+            self.count = self.count + now.len() - before.len();
+            if !now.is_empty() {
+                self.asked.insert(service, now);
+            }
         }
     }
 
-    /// Logs those that are new.
-    fn tell(&mut self, table: &RouteTable) {
-        let routes = table.broken();
-        let known: BTreeSet<(&str, &str)> = self.routes.iter().map(words).collect();
-        for route in routes.iter().filter(|route| !known.contains(&words(route))) {
-            tracing::warn!(route = route.name, reason = route.reason, "route is broken and routes nothing");
-        }
-        self.routes = routes;
+    fn first(&self) -> Option<&BrokenRoute> {
+        self.configured.first().or_else(|| self.asked.values().flatten().next())
     }
 }
 
-fn words(route: &BrokenRoute) -> (&str, &str) {
-    (&route.name, &route.reason)
+/// Logs a route that routes nothing.
+pub(crate) fn tell(broken: &BrokenRoute) {
+    tracing::warn!(route = broken.name, reason = broken.reason, "route is broken and routes nothing");
 }
 
-/// The table after `change`; `None` when it is the same.
-fn advance(before: &RouteTable, view: &mut View, change: Change) -> Option<RouteTable> {
+/// The table after `change`, and the services whose wishes for routes stand differently; `None` when it is the same.
+fn advance(
+    before: &RouteTable,
+    view: &mut View,
+    change: Change,
+) -> Option<(RouteTable, BTreeSet<ServiceName>)> {
     let first = matches!(change, Change::Reset { .. });
     let touched = view.apply(change);
     if touched.is_empty() && !first {
         return None;
     }
-    let mut table = before.clone();
+    let (mut table, mut wishes) = (before.clone(), BTreeSet::new());
     for service in &touched {
-        table.update(service, view.instances(service.as_str()));
+        wishes.append(&mut table.update(service, view.instances(service.as_str())));
     }
-    Some(table)
+    Some((table, wishes))
 }
