@@ -38,6 +38,8 @@ pub(crate) fn clippy(workspace: &Workspace) -> Outcome {
 /// Installs what tests need. Returns an engine for them.
 pub(crate) fn setup(workspace: &Workspace, lifetime: Lifetime) -> Outcome<Engine> {
     tools::ensure(tools::CLUSTERS)?;
+    // Some tests start engines of their own, to kill them.
+    tools::ensure(tools::ENGINE)?;
     unpack::ensure(workspace, &unpack::CONSUL)?;
     tools::ensure(tools::WITNESSES)?;
     npm::WITNESSES.iter().try_for_each(|witness| npm::ensure(workspace, witness))?;

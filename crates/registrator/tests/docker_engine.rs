@@ -85,6 +85,13 @@ impl Running {
         self.registry.calls().into_iter().filter_map(own).collect()
     }
 
+    /// The engine says `die` before it takes another start.
+    async fn starts_again(&self, name: &str) {
+        let state = || async { self.rig.inspect(name).await.state.unwrap() };
+        until("it has ended", || async { state().await.running == Some(false) }).await;
+        self.rig.start(name).await;
+    }
+
     async fn end(self) {
         self.trigger.trigger();
         assert_eq!(self.tasks.finish(Duration::from_secs(30)).await, Ok(()));
@@ -239,6 +246,33 @@ async fn a_restart_policy_makes_a_new_life_and_its_pause_is_no_life() {
     rig.exec("web", &["/bin/busybox", "touch", "/end"]).await;
     until("another life", || async { running.life("web").await > first }).await;
     assert_eq!(running.calls(), ["register web", "deregister web", "register web"]);
+    running.end().await;
+}
+
+#[tokio::test]
+async fn what_failed_stays_as_critical_until_it_is_removed() {
+    let config = Config { deregister: registrator::Deregister::OnSuccess, ..config() };
+    let running = Running::start(config).await;
+    let rig = &running.rig;
+    for (name, code) in [("bad", 1), ("well", 0)] {
+        let script = format!("until busybox rm /end; do busybox sleep 0.05; done; exit {code}");
+        let cmd = ["/bin/sh".to_owned(), "-c".to_owned(), script];
+        running.up(name, ContainerCreateBody { cmd: Some(cmd.into()), ..rig.sleeper() }).await;
+        running.is(name, SERVES).await;
+        rig.exec(name, &["/bin/busybox", "touch", "/end"]).await;
+    }
+    running.is("bad", Some((Health::Critical, Phase::Adult))).await;
+    running.is("well", None).await;
+    running.starts_again("bad").await;
+    running.is("bad", SERVES).await;
+    rig.kill("bad", "SIGKILL").await;
+    running.is("bad", None).await;
+    running.starts_again("bad").await;
+    running.is("bad", SERVES).await;
+    rig.exec("bad", &["/bin/busybox", "touch", "/end"]).await;
+    running.is("bad", Some((Health::Critical, Phase::Adult))).await;
+    rig.remove("bad").await;
+    running.is("bad", None).await;
     running.end().await;
 }
 

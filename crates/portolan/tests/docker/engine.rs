@@ -40,6 +40,11 @@ impl Engine {
         Self { uri }
     }
 
+    /// The engine at `uri`.
+    pub(crate) fn at(uri: String) -> Self {
+        Self { uri }
+    }
+
     pub(crate) fn uri(&self) -> &str {
         &self.uri
     }

@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on ends")]
 
 mod articles;
+mod chaos;
 mod checks;
 mod description;
 mod engine;
@@ -13,6 +14,7 @@ mod ghosts;
 mod health;
 mod image;
 mod load;
+mod own_engine;
 #[path = "../process/mod.rs"]
 mod process;
 mod rig;

@@ -42,6 +42,7 @@ pub(crate) struct Recipe {
     exposed: BTreeSet<u16>,
     health_check: Option<Vec<&'static str>>,
     listens: u16,
+    on_host_network: bool,
 }
 
 impl Recipe {
@@ -55,6 +56,7 @@ impl Recipe {
             exposed: [PORT].into(),
             health_check: None,
             listens: PORT,
+            on_host_network: false,
         }
     }
 
@@ -83,6 +85,12 @@ impl Recipe {
         self
     }
 
+    /// On the engine's own network, where the sample takes any port: many can be.
+    pub(crate) fn on_host_network(mut self) -> Self {
+        (self.on_host_network, self.listens) = (true, 0);
+        self.unpublished()
+    }
+
     /// HEALTHCHECK with this command.
     pub(crate) fn checked(mut self, command: &[&'static str]) -> Self {
         self.health_check = Some(command.to_vec());
@@ -98,8 +106,12 @@ impl Recipe {
 
 impl Rig {
     pub(crate) fn new() -> Self {
+        Self::on(Engine::of_tests())
+    }
+
+    /// On an engine of the test's own.
+    pub(crate) fn on(engine: Engine) -> Self {
         static NEXT: AtomicU32 = AtomicU32::new(0);
-        let engine = Engine::of_tests();
         let image = image::ensure(&engine);
         let prefix = format!("pt{}x{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
         Self { engine, image, prefix }
@@ -161,6 +173,9 @@ impl Rig {
             "ExposedPorts": exposed,
             "HostConfig": {"PortBindings": bindings},
         });
+        if recipe.on_host_network {
+            spec["HostConfig"]["NetworkMode"] = "host".into();
+        }
         if let Some(command) = &recipe.health_check {
             let second = 1_000_000_000u64;
             let words = [&["CMD"], command.as_slice()].concat();

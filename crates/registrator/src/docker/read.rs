@@ -159,3 +159,51 @@ pub(super) fn event(message: EventMessage, now: EngineTime) -> Option<Event> {
     let age = Duration::from_nanos(now.0.saturating_sub(at.0));
     Some(Event { container: ContainerId::new(container), kind, at, age })
 }
+
+#[cfg(test)]
+mod tests {
+    use bollard::models::EventActor;
+
+    use super::*;
+
+    #[test]
+    fn every_event_that_is_listened_to() {
+        #[track_caller]
+        fn check(
+            kind: EventMessageTypeEnum,
+            action: &str,
+            more: &[(&str, &str)],
+            expect: Option<(&str, &str)>,
+        ) {
+            let attributes = more.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
+            let message = EventMessage {
+                typ: Some(kind),
+                action: Some(action.to_owned()),
+                actor: Some(EventActor { id: Some("actor".to_owned()), attributes: Some(attributes) }),
+                time_nano: Some(40),
+                ..EventMessage::default()
+            };
+            let got = event(message, EngineTime(42)).map(|event| {
+                assert_eq!((event.at, event.age), (EngineTime(40), Duration::from_nanos(2)));
+                format!("{} {}", event.container.as_str(), event.kind)
+            });
+            assert_eq!(got, expect.map(|(container, kind)| format!("{container} {kind}")), "{action}");
+        }
+        use EventMessageTypeEnum::{CONTAINER, IMAGE, NETWORK};
+        check(CONTAINER, "start", &[], Some(("actor", "start")));
+        check(CONTAINER, "kill", &[("signal", "15")], Some(("actor", "kill (15)")));
+        check(CONTAINER, "kill", &[("signal", "SIGTERM")], Some(("actor", "kill (15)")));
+        check(CONTAINER, "kill", &[], None);
+        check(CONTAINER, "die", &[("exitCode", "137")], Some(("actor", "die (137)")));
+        check(CONTAINER, "die", &[], Some(("actor", "die")));
+        for action in ["oom", "pause", "unpause", "rename", "update", "destroy", "health_status: healthy"] {
+            check(CONTAINER, action, &[], Some(("actor", "change")));
+        }
+        // A network's events are about the container that they name.
+        for action in ["connect", "disconnect"] {
+            check(NETWORK, action, &[("container", "web")], Some(("web", "change")));
+            check(NETWORK, action, &[], None);
+        }
+        check(IMAGE, "pull", &[], None);
+    }
+}

@@ -62,7 +62,8 @@ impl Follow {
             world: World::new(config.stop_margin),
             since: None,
             epoch: Instant::now(),
-            backoff: Backoff::new(Duration::from_millis(100), Duration::from_secs(5)),
+            // An engine is next door: whoever asks it once a second is no burden, and sees soon that it is back.
+            backoff: Backoff::new(Duration::from_millis(100), Duration::from_secs(1)),
         }
     }
 
