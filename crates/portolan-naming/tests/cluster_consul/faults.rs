@@ -13,6 +13,10 @@ use crate::handle::{Handle, Watcher, counts, open};
 
 const MANY: u16 = 200;
 const SERVICES: u16 = 4;
+/// Far longer than a sign of life may be late.
+const HUNG: Duration = Duration::from_secs(30);
+/// How long servers are parted from one another: longer than they keep a leader that nobody hears.
+const PARTED: Duration = Duration::from_secs(8);
 const LIMIT: Duration = Duration::from_secs(60);
 
 /// A cluster with instances registered through its first server, and a watcher who reads another.
@@ -25,7 +29,10 @@ struct Stage {
 
 impl Stage {
     async fn set(options: &str) -> Self {
-        let cluster = Consul::start(3);
+        Self::on(Consul::start(3), options).await
+    }
+
+    async fn on(cluster: Consul, options: &str) -> Self {
         let at = |n: usize| cluster.authority(n);
         let owner = open(&format!("consul://{},{},{}?{options}", at(0), at(1), at(2)));
         let other = open(&format!("consul://{},{},{}?{options}", at(1), at(2), at(0)));
@@ -129,10 +136,37 @@ async fn a_leader_that_dies() {
 async fn a_server_that_hangs() {
     let stage = Stage::set("").await;
     stage.cluster.stop(0);
+    let begun = Instant::now();
     stage.recovered("home hangs", &[1, 2]).await;
+    while begun.elapsed() < HUNG {
+        sleep(Duration::from_millis(100)).await;
+    }
+    stage.recovered("home hangs for long", &[1, 2]).await;
     stage.cluster.cont(0);
     stage.cluster.leader();
     stage.recovered("home goes on", &[0, 1, 2]).await;
+    stage.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn servers_that_are_cut_off() {
+    let stage = Stage::on(Consul::start_apart(3), "").await;
+    let net = stage.cluster.net();
+    net.cut(0);
+    stage.recovered("home cut off", &[1, 2]).await;
+    net.mend(0);
+    stage.cluster.leader();
+    stage.recovered("home reached again", &[0, 1, 2]).await;
+    // All from one another, while we reach each.
+    net.part_all(true);
+    let begun = Instant::now();
+    while begun.elapsed() < PARTED {
+        sleep(Duration::from_millis(100)).await;
+    }
+    assert_eq!(stage.watcher.emptied(), []);
+    net.part_all(false);
+    stage.cluster.leader();
+    stage.recovered("all together again", &[0, 1, 2]).await;
     stage.close().await;
 }
 

@@ -2,12 +2,13 @@
 
 use std::fs;
 use std::io::{Read, Write};
-use std::net::TcpStream;
+use std::net::{Ipv4Addr, SocketAddrV4, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
+use super::net::Net;
 use super::process::{Process, free_ports};
 
 /// How long servers may take to agree on a leader.
@@ -18,9 +19,11 @@ pub struct Consul {
     directory: tempfile::TempDir,
     servers: Vec<Server>,
     extra: String,
+    net: Option<Net>,
 }
 
 struct Server {
+    host: Ipv4Addr,
     http: u16,
     https: u16,
     lan: u16,
@@ -36,14 +39,36 @@ impl Consul {
 
     /// The same with settings of the caller's own, as a JSON object, made for the directory that the cluster has.
     pub fn start_with(size: usize, extra: impl FnOnce(&Path) -> String) -> Self {
+        Self::begin(size, extra, None)
+    }
+
+    /// The same with each server on a host of its own; see [`Consul::net`].
+    pub fn start_apart(size: usize) -> Self {
+        Self::begin(size, |_| String::new(), Some(Net::new(size)))
+    }
+
+    /// The hosts of servers that are apart.
+    pub fn net(&self) -> &Net {
+        self.net.as_ref().expect("servers on hosts of their own")
+    }
+
+    fn begin(size: usize, extra: impl FnOnce(&Path) -> String, net: Option<Net>) -> Self {
         // In memory where that can be had: an agent syncs three files per registration, and tests are not about disks.
         let memory = Path::new("/dev/shm");
         let directory = if memory.is_dir() { tempfile::tempdir_in(memory) } else { tempfile::tempdir() };
         let directory = directory.expect("a directory");
         let ports = free_ports(4 * size);
-        let server = |p: &[u16]| Server { http: p[0], https: p[1], lan: p[2], rpc: p[3], process: None };
+        let server = |(n, p): (usize, &[u16])| Server {
+            host: net.as_ref().map_or(Ipv4Addr::LOCALHOST, |net| net.address(n)),
+            http: p[0],
+            https: p[1],
+            lan: p[2],
+            rpc: p[3],
+            process: None,
+        };
+        let servers = ports.chunks(4).enumerate().map(server).collect();
         let extra = extra(directory.path());
-        let mut cluster = Self { servers: ports.chunks(4).map(server).collect(), directory, extra };
+        let mut cluster = Self { servers, directory, extra, net };
         (0..size).for_each(|n| cluster.launch(n));
         cluster.leader();
         cluster
@@ -57,12 +82,12 @@ impl Consul {
 
     /// `host:port` of one server.
     pub fn authority(&self, n: usize) -> String {
-        format!("127.0.0.1:{}", self.servers[n].http)
+        format!("{}:{}", self.servers[n].host, self.servers[n].http)
     }
 
     /// `host:port` of one server for those who come by TLS.
     pub fn tls_authority(&self, n: usize) -> String {
-        format!("127.0.0.1:{}", self.servers[n].https)
+        format!("{}:{}", self.servers[n].host, self.servers[n].https)
     }
 
     /// Ends a server as a power cut would.
@@ -87,7 +112,11 @@ impl Consul {
         fs::write(&settings, self.settings(n)).expect("settings");
         let more = self.directory.path().join(format!("{n}-extra.json"));
         fs::write(&more, if self.extra.is_empty() { "{}" } else { &self.extra }).expect("settings");
-        let mut command = Command::new(program());
+        let program = program();
+        let mut command = match &self.net {
+            Some(net) => net.on(n, &program.to_string_lossy()),
+            None => Command::new(program),
+        };
         command.arg("agent").arg("-config-file").arg(settings).arg("-config-file").arg(more);
         self.servers[n].process = Some(Process::start(command, &log));
     }
@@ -152,8 +181,11 @@ impl Consul {
     }
 
     fn ask(&self, n: usize, method: &str, path: &str, body: &str) -> Option<String> {
-        let mut stream = TcpStream::connect(("127.0.0.1", self.servers[n].http)).ok()?;
-        stream.set_read_timeout(Some(Duration::from_secs(2))).ok()?;
+        let Server { host, http, .. } = &self.servers[n];
+        // A host that is cut off says nothing at all.
+        let limit = Duration::from_secs(2);
+        let mut stream = TcpStream::connect_timeout(&SocketAddrV4::new(*host, *http).into(), limit).ok()?;
+        stream.set_read_timeout(Some(limit)).ok()?;
         let length = body.len();
         let request =
             format!("{method} {path} HTTP/1.0\r\nHost: x\r\nContent-Length: {length}\r\n\r\n{body}");
@@ -169,15 +201,15 @@ impl Consul {
     }
 
     fn settings(&self, n: usize) -> String {
-        let Server { http, https, lan, rpc, .. } = &self.servers[n];
-        let others: Vec<_> = self.servers.iter().map(|s| format!("\"127.0.0.1:{}\"", s.lan)).collect();
+        let Server { host, http, https, lan, rpc, .. } = &self.servers[n];
+        let others: Vec<_> = self.servers.iter().map(|s| format!("\"{}:{}\"", s.host, s.lan)).collect();
         let (join, size) = (others.join(","), self.servers.len());
         let data = self.data(n);
         let data = data.display();
         // `raft_multiplier` 1 is what Consul recommends for production: elections take a second, not five.
         format!(
             r#"{{"node_name":"node-{n}","server":true,"bootstrap_expect":{size},"data_dir":"{data}",
-            "bind_addr":"127.0.0.1","client_addr":"127.0.0.1","retry_join":[{join}],"retry_interval":"1s",
+            "bind_addr":"{host}","client_addr":"{host}","retry_join":[{join}],"retry_interval":"1s",
             "disable_update_check":true,"log_level":"info","leave_on_terminate":false,"disable_host_node_id":true,
             "performance":{{"raft_multiplier":1}},
             "ports":{{"http":{http},"https":{},"serf_lan":{lan},"serf_wan":-1,"server":{rpc},"dns":-1,"grpc":-1}}}}"#,
