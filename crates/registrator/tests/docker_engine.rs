@@ -8,11 +8,10 @@ mod rig;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use bollard::models::{ContainerCreateBody, HostConfig, RestartPolicy, RestartPolicyNameEnum};
 use doubles::Recorder;
-use futures_util::StreamExt;
 use portolan_model::{Health, Incarnation, Instance, Phase};
 use registrator::Config;
 use registrator::docker::Engine;
@@ -333,57 +332,6 @@ async fn an_engine_behind_tcp() {
     running.up("web", running.rig.sleeper()).await;
     running.is("web", SERVES).await;
     running.end().await;
-}
-
-/// From the engine's own time of an event to the call of the registry. The bounds are wide, for busy machines; the
-/// numbers are printed.
-#[tokio::test]
-async fn events_are_acted_on_within_milliseconds() {
-    const ROUNDS: usize = 25;
-    let running = Running::start(config()).await;
-    let rig = &running.rig;
-    rig.create("web", rig.sleeper()).await;
-    let mut delays: [Vec<Duration>; 3] = Default::default();
-    for _ in 0..ROUNDS {
-        let begun = now();
-        running.registry.calls();
-        rig.start("web").await;
-        running.is("web", SERVES).await;
-        rig.stop("web").await;
-        running.is("web", None).await;
-        let id = format!("H:{}:80", rig.name("web"));
-        let (clock, instant) = (now(), tokio::time::Instant::now());
-        let called = |verb: &str| {
-            let at = running.registry.first(&format!("{verb} {id}")).unwrap();
-            clock - nanos(instant.duration_since(at))
-        };
-        let history: Vec<_> = rig.history("web", begun, now()).collect().await;
-        for (slot, (event, verb)) in
-            [("start", "register"), ("kill", "drain"), ("die", "deregister")].into_iter().enumerate()
-        {
-            let at = history.iter().find(|e| e.action.as_deref() == Some(event)).unwrap().time_nano.unwrap();
-            let at = u64::try_from(at).unwrap();
-            delays[slot].push(Duration::from_nanos(called(verb).saturating_sub(at)));
-        }
-    }
-    for (what, delays) in
-        ["start -> register", "kill -> drain", "die -> deregister"].into_iter().zip(&mut delays)
-    {
-        delays.sort();
-        let (p50, p99) = (delays[ROUNDS / 2], delays[ROUNDS * 99 / 100]);
-        println!("{what}: p50 {p50:?}, p99 {p99:?} over {ROUNDS}");
-        assert!(p50 < Duration::from_millis(20), "{what}: p50 {p50:?}");
-        assert!(p99 < Duration::from_millis(100), "{what}: p99 {p99:?}");
-    }
-    running.end().await;
-}
-
-fn now() -> u64 {
-    nanos(SystemTime::now().duration_since(UNIX_EPOCH).unwrap())
-}
-
-fn nanos(duration: Duration) -> u64 {
-    u64::try_from(duration.as_nanos()).unwrap()
 }
 
 /// A folder of its own, gone with the test.
