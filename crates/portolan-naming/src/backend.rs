@@ -108,6 +108,13 @@ pub fn build_with(
             let (registry, driver) = crate::consul::build_over(config, mirror, board);
             Ok((registry, Driver { drive: Box::new(|shutdown| Box::pin(driver.run(shutdown))), kept }))
         }
+        #[cfg(feature = "consul")]
+        scheme if crate::consul::kv::SCHEMES.contains(&scheme) => {
+            let config = crate::consul::kv::Config::from_uri(uri.clone())?;
+            let (mirror, kept) = kept::begin(options, &uri, board);
+            let (registry, driver) = crate::consul::kv::build_over(config, mirror, board);
+            Ok((registry, Driver { drive: Box::new(|shutdown| Box::pin(driver.run(shutdown))), kept }))
+        }
         #[cfg(feature = "etcd")]
         "etcd" | "etcd-tls" => {
             let config = crate::etcd::Config::from_uri(uri.clone())?;
@@ -193,6 +200,10 @@ const KNOWN: &[&str] = &[
     "consul-tls",
     #[cfg(feature = "consul")]
     "consul-unix",
+    #[cfg(feature = "consul")]
+    "consulkv",
+    #[cfg(feature = "consul")]
+    "consulkv-tls",
     #[cfg(feature = "consul")]
     "portolan",
     #[cfg(feature = "etcd")]

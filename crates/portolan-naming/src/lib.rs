@@ -75,6 +75,9 @@ pub mod etcd;
 mod fixture;
 #[cfg(any(feature = "zookeeper", feature = "consul", feature = "etcd"))]
 mod keep;
+#[cfg(any(feature = "consul", feature = "etcd"))]
+#[cfg_attr(not(feature = "etcd"), expect(dead_code, reason = "some layouts are etcd's alone"))]
+mod leased;
 #[cfg(any(feature = "zookeeper", feature = "consul", feature = "etcd", test))]
 #[cfg_attr(
     not(any(feature = "zookeeper", feature = "consul", feature = "etcd")),

@@ -1,11 +1,11 @@
 //! What a `consul://` or `portolan://` URI means.
 
-use std::path::PathBuf;
 use std::time::Duration;
 
 use consul_api::GoDuration;
 
-use crate::uri::{RegistryUri, Server, UriError};
+use super::reach::{Reach, wrong};
+use crate::uri::{RegistryUri, UriError};
 
 /// How to reach a Consul cluster, or a Portolan, and how to register there.
 ///
@@ -20,16 +20,14 @@ use crate::uri::{RegistryUri, Server, UriError};
 /// | `cert`, `key` | `CONSUL_CLIENT_CERT`, `CONSUL_CLIENT_KEY` | who to be (PEM) | nobody |
 ///
 /// `portolan://` takes no options but `token`: what is registered there lasts until it is deregistered.
-#[derive(Clone)]
+#[derive(Debug, Clone)]
 pub struct Config {
     pub(super) flavour: Flavour,
-    pub(super) servers: Vec<Target>,
-    pub(super) token: Option<String>,
+    pub(super) reach: Reach,
     pub(super) datacenter: Option<String>,
     pub(super) ttl: Duration,
     pub(super) deregister_after: Duration,
     pub(super) grace: Duration,
-    pub(super) tls: Option<Tls>,
 }
 
 /// Who is at the other end.
@@ -41,28 +39,10 @@ pub(super) enum Flavour {
     Portolan,
 }
 
-/// Where one server listens.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Target {
-    Tcp { host: String, port: u16 },
-    Unix(PathBuf),
-}
-
-/// Files with what TLS needs. They are read at each new connection to a server, so that renewed ones are taken up.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Tls {
-    /// Whom to trust; the system's authorities if not said.
-    pub(super) ca: Option<PathBuf>,
-    pub(super) identity: Option<(PathBuf, PathBuf)>,
-}
-
 /// Schemes that [`Config::from_uri`] understands.
 pub const SCHEMES: [&str; 4] = ["consul", "consul-tls", "consul-unix", "portolan"];
 
-const PORT: u16 = 8500;
-const TLS_PORT: u16 = 8501;
-const OF_CONSUL: [&str; 8] = ["token", "dc", "ttl", "deregister_after", "grace", "ca", "cert", "key"];
-const OF_PORTOLAN: [&str; 1] = ["token"];
+const OF_CONSUL: &[&str] = &["dc", "ttl", "deregister_after", "grace"];
 
 impl Config {
     /// Reads a URI, and the environment that Consul's own programs read.
@@ -75,24 +55,22 @@ impl Config {
 
     fn read(mut uri: RegistryUri, env: impl Fn(&str) -> Option<String>) -> Result<Self, UriError> {
         let flavour = if uri.scheme == "portolan" { Flavour::Portolan } else { Flavour::Consul };
+        // What Consul's programs read from the environment is not meant for us.
         let env = |name: &str| if flavour == Flavour::Consul { env(name) } else { None };
-        let before_at = uri.credentials.take().map(|credentials| credentials.user);
-        let token = uri.take("token").or(before_at).or_else(|| env("CONSUL_HTTP_TOKEN"));
-        if token.as_ref().is_some_and(|token| token.chars().any(|c| c.is_control() || !c.is_ascii())) {
-            return Err(wrong("token", "…", "a token is plain ASCII"));
+        if !uri.path.is_empty() && uri.scheme != "consul-unix" {
+            // A prefix of keys, as `consulkv://` has: the catalog has no such thing.
+            return Err(UriError::Server(format!("{}: {}:// takes no path", uri.path, uri.scheme)));
         }
         let mut config = Self {
             flavour,
-            servers: servers(&uri)?,
-            token,
+            reach: Reach::read(&mut uri, env)?,
             datacenter: None,
             ttl: Duration::from_secs(15),
             deregister_after: Duration::from_secs(60),
             grace: Duration::ZERO,
-            tls: None,
         };
         if flavour == Flavour::Portolan {
-            uri.no_more_options(&OF_PORTOLAN)?;
+            config.reach.no_more_options(&uri, &[])?;
             return Ok(config);
         }
         config.datacenter = uri.take("dc");
@@ -100,50 +78,13 @@ impl Config {
         config.deregister_after =
             time(&mut uri, "deregister_after", config.deregister_after, Duration::from_secs(60))?;
         config.grace = time(&mut uri, "grace", Duration::from_secs(2), Duration::ZERO)?;
-        let ca = uri.take("ca").or_else(|| env("CONSUL_CACERT"));
-        let cert = uri.take("cert").or_else(|| env("CONSUL_CLIENT_CERT"));
-        let key = uri.take("key").or_else(|| env("CONSUL_CLIENT_KEY"));
-        uri.no_more_options(&OF_CONSUL)?;
-        if uri.scheme == "consul-tls" {
-            config.tls = Some(tls(ca, cert, key)?);
-        }
+        config.reach.no_more_options(&uri, OF_CONSUL)?;
         Ok(config)
     }
 }
 
-fn servers(uri: &RegistryUri) -> Result<Vec<Target>, UriError> {
-    if uri.scheme == "consul-unix" {
-        if uri.path.is_empty() {
-            return Err(UriError::Server("consul-unix://".to_owned()));
-        }
-        return Ok(vec![Target::Unix(PathBuf::from(&uri.path))]);
-    }
-    if !uri.path.is_empty() {
-        // A prefix of keys, as gliderlabs/registrator has for other backends: Consul's catalog has no such thing.
-        return Err(UriError::Server(format!("{}: {}:// takes no path", uri.path, uri.scheme)));
-    }
-    let port = if uri.scheme == "consul-tls" { TLS_PORT } else { PORT };
-    let target =
-        |server: &Server| Target::Tcp { host: server.host.clone(), port: server.port.unwrap_or(port) };
-    let servers: Vec<_> = uri.servers.iter().map(target).collect();
-    if servers.is_empty() {
-        return Ok(vec![Target::Tcp { host: "127.0.0.1".to_owned(), port }]);
-    }
-    Ok(servers)
-}
-
-fn tls(ca: Option<String>, cert: Option<String>, key: Option<String>) -> Result<Tls, UriError> {
-    let identity = match (cert, key) {
-        (Some(cert), Some(key)) => Some((cert.into(), key.into())),
-        (None, None) => None,
-        (Some(cert), None) => return Err(wrong("cert", &cert, "a certificate needs its key as well")),
-        (None, Some(key)) => return Err(wrong("key", &key, "a key needs its certificate as well")),
-    };
-    Ok(Tls { ca: ca.map(Into::into), identity })
-}
-
 /// A duration as Consul writes them, at least `least`.
-fn time(
+pub(super) fn time(
     uri: &mut RegistryUri,
     name: &str,
     unless_said: Duration,
@@ -156,37 +97,6 @@ fn time(
     match said {
         Some(said) if said >= least && said <= Duration::from_secs(86_400) => Ok(said),
         _ => Err(wrong(name, &text, &format!("must be from {least:?} to 24h"))),
-    }
-}
-
-fn wrong(name: &str, value: &str, reason: &str) -> UriError {
-    UriError::OptionValue { name: name.to_owned(), value: value.to_owned(), reason: reason.to_owned() }
-}
-
-impl std::fmt::Display for Target {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Tcp { host, port } if host.contains(':') => write!(f, "[{host}]:{port}"),
-            Self::Tcp { host, port } => write!(f, "{host}:{port}"),
-            Self::Unix(path) => write!(f, "{}", path.display()),
-        }
-    }
-}
-
-/// Without the token.
-impl std::fmt::Debug for Config {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self { flavour, servers, token, datacenter, ttl, deregister_after, grace, tls } = self;
-        f.debug_struct("Config")
-            .field("flavour", flavour)
-            .field("servers", servers)
-            .field("token", &token.as_ref().map(|_| "…"))
-            .field("datacenter", datacenter)
-            .field("ttl", ttl)
-            .field("deregister_after", deregister_after)
-            .field("grace", grace)
-            .field("tls", tls)
-            .finish()
     }
 }
 
@@ -205,9 +115,9 @@ mod tests {
         #[track_caller]
         fn check(uri: &str, env: &[(&str, &str)], expect: &str) {
             let got = read(uri, env).map(|c| {
-                let servers: Vec<_> = c.servers.iter().map(ToString::to_string).collect();
-                let (token, dc) = (c.token.unwrap_or_default(), c.datacenter.unwrap_or_default());
-                let tls = c.tls.map(|t| (t.ca, t.identity.is_some()));
+                let servers: Vec<_> = c.reach.servers.iter().map(ToString::to_string).collect();
+                let (token, dc) = (c.reach.token.unwrap_or_default(), c.datacenter.unwrap_or_default());
+                let tls = c.reach.tls.map(|t| (t.ca, t.identity.is_some()));
                 format!(
                     "{servers:?} token={token} dc={dc} ttl={:?} after={:?} tls={tls:?}",
                     c.ttl, c.deregister_after

@@ -150,7 +150,7 @@ impl Loop {
         events: mpsc::Sender<(u64, Seen)>,
     ) -> Self {
         Self {
-            servers: Server::all(&config).into_iter().map(Lines::new).collect(),
+            servers: Server::all(&config.reach).into_iter().map(Lines::new).collect(),
             desk: Desk::new(Arc::clone(&config)),
             config,
             mirror,

@@ -22,7 +22,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::time::timeout;
 
-use super::config::{Config, Target, Tls};
+use super::reach::{Reach, Target, Tls};
 use super::tls;
 
 /// The longest answer taken, in bytes: ten thousand instances of one service with room to spare.
@@ -49,11 +49,14 @@ pub(super) struct Ask {
     pub(super) path: String,
     /// JSON; empty for none.
     pub(super) body: Bytes,
+    /// Which statuses are answers as well, beside success.
+    pub(super) also: &'static [u16],
 }
 
-/// What was answered, with a status of success.
+/// What was answered, with a status of success or one that was asked for.
 #[derive(Debug, Clone)]
 pub(super) struct Answer {
+    pub(super) status: u16,
     /// `X-Consul-Index`, where there is one.
     pub(super) index: Option<u64>,
     pub(super) body: Bytes,
@@ -74,23 +77,23 @@ pub(super) enum Trouble {
 }
 
 impl Server {
-    /// All servers of a configuration, in its order.
-    pub(super) fn all(config: &Config) -> Vec<Arc<Self>> {
+    /// All servers, in the order given.
+    pub(super) fn all(reach: &Reach) -> Vec<Arc<Self>> {
         let header = |text: &str| HeaderValue::from_str(text).ok();
         let server = |target: &Target| Self {
             target: target.clone(),
-            tls: config.tls.clone(),
+            tls: reach.tls.clone(),
             host: match target {
                 Target::Tcp { .. } => header(&target.to_string()),
                 Target::Unix(_) => None,
             }
             .unwrap_or(HeaderValue::from_static("localhost")),
-            token: config.token.as_deref().and_then(header).map(|mut token| {
+            token: reach.token.as_deref().and_then(header).map(|mut token| {
                 token.set_sensitive(true);
                 token
             }),
         };
-        config.servers.iter().map(|target| Arc::new(server(target))).collect()
+        reach.servers.iter().map(|target| Arc::new(server(target))).collect()
     }
 
     async fn connect(&self) -> io::Result<Pin<Box<dyn Stream>>> {
@@ -128,12 +131,17 @@ impl std::fmt::Display for Server {
 impl Ask {
     /// Asks to read.
     pub(super) fn get(path: impl Into<String>) -> Self {
-        Self { method: Method::GET, path: path.into(), body: Bytes::new() }
+        Self { method: Method::GET, path: path.into(), body: Bytes::new(), also: &[] }
     }
 
     /// Asks to write.
     pub(super) fn put(path: impl Into<String>, body: impl Into<Bytes>) -> Self {
-        Self { method: Method::PUT, path: path.into(), body: body.into() }
+        Self { method: Method::PUT, path: path.into(), body: body.into(), also: &[] }
+    }
+
+    /// With these statuses as answers.
+    pub(super) fn or(self, also: &'static [u16]) -> Self {
+        Self { also, ..self }
     }
 }
 
@@ -226,11 +234,11 @@ async fn exchange(server: &Server, open: &mut Open, ask: &Ask) -> Result<Result<
             answered.await?
         }
     };
-    if !head.status.is_success() {
+    if !head.status.is_success() && !ask.also.contains(&head.status.as_u16()) {
         return Ok(Err(refused(head.status, &body)));
     }
     let index = head.headers.get("x-consul-index").and_then(|index| index.to_str().ok()?.parse().ok());
-    Ok(Ok(Answer { index, body }))
+    Ok(Ok(Answer { status: head.status.as_u16(), index, body }))
 }
 
 /// An error with its causes: that of a connection says nothing without them.

@@ -14,16 +14,22 @@
 //! registered an id through a running handle has the say: if somebody else removes it, it comes back; if somebody else
 //! *registers* it, with another owner or a newer life, this handle lets go of it.
 //!
-//! `config` says what can be said in a URI, `form` and `row` how an instance looks in Consul, `book` what is known, `wanted`
-//! and `desk` what to ask of whom; `line` and `tls` are the connections, `watch` the queries, `driver` the loop.
+//! Consul's *key-value store* keeps instances in quite another way: [`kv`].
+//!
+//! `config` and `reach` say what can be said in a URI, `form` and `row` how an instance looks in Consul, `book` what is known, `wanted`
+//! and `desk` what to ask of whom; `line` and `tls` are the connections, `watch` and `cursor` the queries,
+//! `driver` the loop.
 
 mod book;
 mod config;
+mod cursor;
 mod desk;
 mod driver;
 mod form;
 mod job;
+pub mod kv;
 mod line;
+mod reach;
 mod row;
 mod tls;
 mod wanted;

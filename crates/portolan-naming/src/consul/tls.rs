@@ -11,7 +11,7 @@ use tokio_rustls::rustls::pki_types::pem::PemObject;
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use tokio_rustls::rustls::{ClientConfig, RootCertStore};
 
-use super::config::Tls;
+use super::reach::Tls;
 
 /// Greets the server behind `stream` as `host`.
 pub(super) async fn wrap(files: &Tls, host: &str, stream: TcpStream) -> io::Result<TlsStream<TcpStream>> {

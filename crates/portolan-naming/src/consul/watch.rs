@@ -17,16 +17,11 @@ use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
 
 use super::config::{Config, Flavour};
+use super::cursor::{Cursor, Moved, WAIT_LIMIT, pause};
 use super::line::{Answer, Ask, Line, Server, Trouble};
 use super::row::{Row, rows};
 use super::wanted::encoded;
 
-/// How long a query may wait for news: at least the first, and a share of the second by lot, so that queries which began
-/// together do not end together.
-const WAIT: Duration = Duration::from_secs(45);
-const WAIT_SPREAD: Duration = Duration::from_secs(15);
-/// How long the answer may take then: Consul adds up to a sixteenth.
-const WAIT_LIMIT: Duration = Duration::from_secs(75);
 /// How long an answer may take that waits for nothing.
 const READ_LIMIT: Duration = Duration::from_secs(10);
 /// How often, and how long, to ask whether the server lives and who leads.
@@ -143,13 +138,12 @@ impl Context {
         if let Some(datacenter) = &self.config.datacenter {
             query.push(format!("dc={}", encoded(datacenter)));
         }
-        if cursor.0 > 0 {
-            let wait = WAIT + WAIT_SPREAD.mul_f64(fastrand::f64());
-            query.push(format!("index={}&wait={}ms", cursor.0, wait.as_millis()));
+        if cursor.is_somewhere() {
+            query.push(cursor.waiting(fastrand::f64()));
         }
         let mark = if query.is_empty() { "" } else { "?" };
         let ask = Ask::get(format!("{path}{mark}{}", query.join("&")));
-        (ask, if cursor.0 > 0 { WAIT_LIMIT } else { READ_LIMIT })
+        (ask, if cursor.is_somewhere() { WAIT_LIMIT } else { READ_LIMIT })
     }
 
     fn rows(&self, service: &ServiceName, answer: &Answer) -> Result<Vec<Row>, Trouble> {
@@ -265,74 +259,5 @@ async fn probe(context: Context) {
             let why = format!("the leader is {leader} now");
             return context.see(Seen::Broken { why, again: true }).await;
         }
-    }
-}
-
-/// Where in the history a follower is; zero is nowhere, and asks without waiting.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-struct Cursor(u64);
-
-/// What an answer's index says.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Moved {
-    /// The wait is over without news.
-    Nowhere,
-    /// There is news.
-    On,
-    /// The server has forgotten: begin anew.
-    Back,
-    /// The server tells no index, so that no query waits.
-    Blind,
-}
-
-impl Cursor {
-    /// Consul's rules for clients: an index that goes back begins anew, and zero is no index to wait upon.
-    fn advance(&mut self, index: Option<u64>) -> Moved {
-        let (before, now) = (self.0, index.unwrap_or_default());
-        self.0 = if now < before { 0 } else { now };
-        match now {
-            0 => Moved::Blind,
-            now if now == before => Moved::Nowhere,
-            now if now < before => Moved::Back,
-            _ => Moved::On,
-        }
-    }
-}
-
-/// How long to leave a server alone after an answer of this size: a service of many instances that change one by one
-/// costs a bounded share of both sides' time.
-fn pause(moved: Moved, size: usize) -> Duration {
-    match moved {
-        Moved::On | Moved::Nowhere => Duration::from_millis(5 + (size / 16_384).min(1000) as u64),
-        Moved::Back | Moved::Blind => Duration::from_secs(1),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn index_rules() {
-        #[track_caller]
-        fn check(cursor: u64, index: Option<u64>, expect: (Moved, u64)) {
-            let mut at = Cursor(cursor);
-            assert_eq!((at.advance(index), at.0), expect);
-        }
-        check(0, Some(7), (Moved::On, 7));
-        check(7, Some(9), (Moved::On, 9));
-        check(7, Some(7), (Moved::Nowhere, 7));
-        check(7, Some(3), (Moved::Back, 0));
-        check(0, Some(0), (Moved::Blind, 0));
-        check(7, Some(0), (Moved::Blind, 0));
-        check(0, None, (Moved::Blind, 0));
-    }
-
-    #[test]
-    fn no_answer_is_followed_by_the_next_question_at_once() {
-        assert!(pause(Moved::On, 0) >= Duration::from_millis(5));
-        assert_eq!(pause(Moved::On, 1 << 20), Duration::from_millis(69));
-        assert_eq!(pause(Moved::On, usize::MAX), Duration::from_millis(1005));
-        assert_eq!(pause(Moved::Blind, 0), Duration::from_secs(1));
     }
 }

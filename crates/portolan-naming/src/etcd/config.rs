@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::layout::Layout;
+use crate::leased::Layout;
 use crate::uri::{Credentials, RegistryUri, Server, UriError};
 
 /// Where etcd is, and how instances are kept there.

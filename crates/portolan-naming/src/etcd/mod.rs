@@ -1,45 +1,34 @@
 //! etcd, by its v3 API.
 //!
-//! **What is registered** through a handle hangs on one lease that is kept alive. A process that dies is out of the book
-//! when the lease ends (`ttl`); one that shuts down removes what it registered; one that loses its lease registers
-//! everything again. **What is known** is a full read and a watch from its revision on; when the connection is lost, what
-//! was known stays, and another server is asked.
+//! **What is registered** hangs on a lease that is kept alive (`ttl`), see [`leased`](crate::leased). **What is known** is
+//! a full read and a watch from its revision on; when the connection is lost, what was known stays, and another server is
+//! asked.
 //!
-//! **What is gone** is believed at once where somebody deleted it. Where its lease ended, its registrant may be about to
-//! return, as after an outage of etcd: such an instance is kept for the `grace` time, see `doubt`.
-//!
-//! Start at `state` (what the driver knows and does), then `session` (what drives it).
+//! Start at `session` (one connection's life); `form` makes etcd's transactions and events of ours and back.
 
-mod book;
 mod config;
-mod decide;
 mod dial;
-mod doubt;
+mod form;
 mod grpc;
-mod layout;
 mod proto;
 mod session;
-mod state;
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use portolan_model::{
-    Filter, Guard, InstanceId, Interest, Listing, Pending, Registration, Registry, RegistryError, Revision,
-    ServiceName, ServiceView, Subscription,
-};
+use portolan_model::Registry;
 use runtime::{Backoff, Reporter, Shutdown, State as Standing, StatusBoard};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep, timeout};
 
 pub use config::Config;
 
-use self::book::Book;
-use self::decide::Command;
-use self::doubt::Doubts;
 use self::session::{Desk, Ended};
-use self::state::{IN_HAND, Order, State};
+use crate::leased::{Book, Doubts, Handle, IN_HAND, Order, State, Traits};
 use crate::mirror::Mirror;
+
+/// etcd takes 128 operations in a transaction, and a layout has up to two keys; and requests of 1.5 MiB.
+const TRAITS: Traits = Traits { name: "etcd", at_once: 128, chunk: 50, chunk_bytes: 512 << 10 };
 
 /// How long a connection may take to be there.
 const CONNECT: Duration = Duration::from_secs(2);
@@ -57,17 +46,12 @@ pub fn build(config: Config, board: &StatusBoard) -> (Arc<dyn Registry>, Driver)
 /// The same, with a mirror that may know something already.
 pub(crate) fn build_over(config: Config, mirror: Mirror, board: &StatusBoard) -> (Arc<dyn Registry>, Driver) {
     let (sender, orders) = mpsc::channel(IN_HAND);
-    let registry = Etcd { mirror: mirror.clone(), orders: sender, patience: config.timeout };
-    let state = State::new(mirror.clone(), Book::new(config.layout.clone()), Doubts::new(config.grace));
+    let registry =
+        Handle { name: TRAITS.name, mirror: mirror.clone(), orders: sender, patience: config.timeout };
+    let state =
+        State::new(TRAITS, mirror.clone(), Book::new(config.layout.clone()), Doubts::new(config.grace));
     let driver = Driver { config, mirror, state, orders, reporter: board.reporter("registry") };
     (Arc::new(registry), driver)
-}
-
-/// The handle.
-struct Etcd {
-    mirror: Mirror,
-    orders: mpsc::Sender<Order>,
-    patience: Duration,
 }
 
 /// The owner of the connection. Ends on shutdown only.
@@ -77,65 +61,6 @@ pub struct Driver {
     state: State,
     orders: mpsc::Receiver<Order>,
     reporter: Reporter,
-}
-
-impl Registry for Etcd {
-    fn register(&self, registration: Registration) -> Pending<'_, Result<Revision, RegistryError>> {
-        Box::pin(self.write(Command::Register(registration)))
-    }
-
-    fn drain(&self, id: InstanceId, guard: Guard) -> Pending<'_, Result<Revision, RegistryError>> {
-        Box::pin(self.write(Command::Drain(id, guard)))
-    }
-
-    fn deregister(&self, id: InstanceId, guard: Guard) -> Pending<'_, Result<Revision, RegistryError>> {
-        Box::pin(self.write(Command::Deregister(id, guard)))
-    }
-
-    fn find(&self, service: ServiceName, filter: Filter) -> Pending<'_, Result<ServiceView, RegistryError>> {
-        Box::pin(async move {
-            self.filled().await?;
-            Ok(self.mirror.find(&service, &filter))
-        })
-    }
-
-    fn list(&self) -> Pending<'_, Result<Listing, RegistryError>> {
-        Box::pin(async move {
-            self.filled().await?;
-            Ok(self.mirror.list())
-        })
-    }
-
-    fn subscribe(&self, interest: Interest) -> Subscription {
-        self.mirror.subscribe(interest)
-    }
-}
-
-impl Etcd {
-    async fn write(&self, command: Command) -> Result<Revision, RegistryError> {
-        let (reply, answer) = oneshot::channel();
-        let asked = async {
-            let order = Order { command, reply, tried: false };
-            self.orders.send(order).await.map_err(|_| stopped())?;
-            answer.await.map_err(|_| stopped())?
-        };
-        timeout(self.patience, asked).await.unwrap_or_else(|_| Err(self.late()))
-    }
-
-    async fn filled(&self) -> Result<(), RegistryError> {
-        if self.mirror.is_filled() {
-            return Ok(());
-        }
-        timeout(self.patience, self.mirror.reached(Revision(0))).await.map_err(|_| self.late())
-    }
-
-    fn late(&self) -> RegistryError {
-        RegistryError::Unavailable(format!("no answer from etcd within {:?}", self.patience).into())
-    }
-}
-
-fn stopped() -> RegistryError {
-    RegistryError::Unavailable("the registry is shut down".into())
 }
 
 impl Driver {

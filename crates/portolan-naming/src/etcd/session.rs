@@ -12,6 +12,7 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
 use super::config::Config;
+use super::form;
 use super::grpc::{Asks, Client, Fault, Messages};
 use super::proto::{
     AuthenticateRequest, AuthenticateResponse, Event, KeyValue, LeaseGrantRequest, LeaseGrantResponse,
@@ -19,7 +20,7 @@ use super::proto::{
     RangeRequest, RangeResponse, TxnResponse, WatchAsk, WatchCreateRequest, WatchProgressRequest,
     WatchRequest, WatchResponse, range_end,
 };
-use super::state::{Call, Order, State};
+use crate::leased::{Call, Failed, LeaseId, Order, State};
 
 const RANGE: &str = "/etcdserverpb.KV/Range";
 const TXN: &str = "/etcdserverpb.KV/Txn";
@@ -72,7 +73,7 @@ pub(super) struct Desk<'a> {
 enum Answer {
     Written(u64, Result<TxnResponse, Fault>),
     Granted(Result<LeaseGrantResponse, Fault>),
-    Asked(i64, Result<LeaseTimeToLiveResponse, Fault>),
+    Asked(LeaseId, Result<LeaseTimeToLiveResponse, Fault>),
     Keeping(Result<Keeping, Fault>),
 }
 
@@ -114,6 +115,7 @@ impl Desk<'_> {
                 begun = begun => begun?,
                 () = shutdown.triggered() => return Ok(()),
             };
+            let found = found.into_iter().map(form::key_value).collect();
             self.state.reset(revision, found, self.since.elapsed());
             match self.follow(&client, &mut watch, &mut lease, &mut calls).await? {
                 Stop::Shutdown => return Ok(()),
@@ -142,7 +144,7 @@ impl Desk<'_> {
         let mut leaving = None;
         loop {
             let now = self.since.elapsed();
-            lease.look_after(self.state.lease(), client, calls)?;
+            lease.look_after(self.state.lease().map(form::number), client, calls)?;
             for call in self.state.calls(now) {
                 calls.push(make(client.clone(), call, self.config.ttl));
             }
@@ -154,13 +156,16 @@ impl Desk<'_> {
                 told = watch.next() => match told? {
                     Told::Events(groups) => {
                         let now = self.since.elapsed();
-                        groups.into_iter().for_each(|(revision, events)| self.state.take(revision, events, now));
+                        for (revision, events) in groups {
+                            let events = events.into_iter().filter_map(form::event).collect();
+                            self.state.take(revision, events, now);
+                        }
                     }
                     Told::Compacted => return Ok(Stop::Compacted),
                 },
                 kept = lease.next() => {
                     let kept = kept?;
-                    self.state.kept_alive(kept.id, kept.ttl, self.since.elapsed());
+                    self.state.kept_alive(form::lease(kept.id), kept.ttl > 0, self.since.elapsed());
                 }
                 Some(order) = self.orders.recv(), if leaving.is_none() && self.state.has_room() => {
                     self.state.order(order);
@@ -189,7 +194,9 @@ impl Desk<'_> {
                 let answer = answer.map(|TxnResponse { header, succeeded }| {
                     (succeeded, header.map_or(0, |header| header.revision))
                 });
-                self.state.written(number, answer, now)
+                self.state
+                    .written(number, answer.map_err(Failed::from), now)
+                    .map_err(|broken| Fault::Broken(broken.to_string()))
             }
             Answer::Granted(Err(Fault::Late(_))) => {
                 // One that was granted all the same ends by itself.
@@ -199,7 +206,7 @@ impl Desk<'_> {
             Answer::Granted(granted) => {
                 let LeaseGrantResponse { id, ttl } = granted?;
                 tracing::debug!(lease = id, ttl, "lease granted");
-                self.state.granted(id, now);
+                self.state.granted(form::lease(id), now);
                 Ok(())
             }
             Answer::Asked(id, Err(Fault::Late(_))) => {
@@ -262,13 +269,15 @@ async fn read(client: &Client, prefix: &[u8]) -> Result<(i64, Vec<KeyValue>), Fa
 fn make(client: Client, call: Call, ttl: Duration) -> Pin<Box<dyn Future<Output = Answer> + Send>> {
     Box::pin(async move {
         match call {
-            Call::Write(number, txn) => Answer::Written(number, client.call(TXN, &txn, SOON).await),
+            Call::Write(number, txn) => {
+                Answer::Written(number, client.call(TXN, &form::transaction(txn), SOON).await)
+            }
             Call::Grant => {
                 let ttl = i64::try_from(ttl.as_secs()).unwrap_or(i64::MAX);
                 Answer::Granted(client.call(GRANT, &LeaseGrantRequest { ttl }, SOON).await)
             }
             Call::Ask(id) => {
-                let ask = LeaseTimeToLiveRequest { id };
+                let ask = LeaseTimeToLiveRequest { id: form::number(id) };
                 Answer::Asked(id, client.call(TIME_TO_LIVE, &ask, SOON).await)
             }
         }

@@ -8,7 +8,6 @@ use portolan_model::{
     Change, Endpoint, Health, Incarnation, InstanceId, Interest, Owner, Phase, Protocol, Registration,
     Registry, ServiceName, View, Weight,
 };
-use portolan_naming::consul::{Config, build};
 use runtime::{Report, Shutdown, ShutdownTrigger, StatusBoard};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout};
@@ -23,7 +22,7 @@ pub(crate) struct Handle {
 
 pub(crate) fn open(uri: &str) -> Handle {
     let board = StatusBoard::default();
-    let (registry, driver) = build(Config::from_uri(uri.parse().unwrap()).unwrap(), &board);
+    let (registry, driver) = portolan_naming::build(uri, &board).unwrap();
     let (trigger, shutdown) = Shutdown::new();
     Handle { registry, board, trigger, driver: tokio::spawn(driver.run(shutdown)) }
 }

@@ -1,6 +1,6 @@
 //! `portolan://`: the adapter against our own HTTP face, over a registry in memory.
 
-#![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test's verdict is a panic")]
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test's verdict is a panic")]
 
 use std::net::Ipv4Addr;
 use std::sync::Arc;

@@ -1,10 +1,10 @@
 // Follows one service with npm's `consul` client, and prints a line of JSON for each answer it gets: the instances that
-// pass, as this client shows them. Arguments: host, port, service.
+// pass, as this client shows them. Told by the environment: HOST, PORT, SERVICE.
 "use strict";
 
 const Consul = require("consul");
 
-const [host, port, service] = process.argv.slice(2);
+const { HOST: host, PORT: port, SERVICE: service } = process.env;
 const consul = new Consul({ host, port: Number(port) });
 const watch = consul.watch({
   method: consul.health.service,

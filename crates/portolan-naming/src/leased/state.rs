@@ -17,44 +17,38 @@ use tokio::sync::oneshot;
 use super::book::{Book, Outcome, revision_of};
 use super::decide::{Command, Decision, decide, erase, restore, weight};
 use super::doubt::Doubts;
-use super::grpc::Fault;
 use super::layout::{Kept, Place};
-use super::proto::{Event, KeyValue, TxnRequest};
+use super::{Event, Failed, KeyValue, LeaseId, NO_LEASE, Traits, Transaction};
 use crate::mirror::Mirror;
 
-/// How many transactions are on their way at once.
-const AT_ONCE: usize = 128;
 /// How many orders are in hand; more wait with their callers.
-pub(super) const IN_HAND: usize = 1024;
-/// How many instances a transaction restores or deletes: etcd takes 128 operations, and a layout has up to two keys.
-const CHUNK: usize = 50;
-/// How many bytes of values a transaction restores: etcd takes 1.5 MiB.
-const CHUNK_BYTES: usize = 512 << 10;
-/// How long after a lost answer a write may still come true: etcd gives up its own requests after 5 s and an election.
+pub(crate) const IN_HAND: usize = 1024;
+/// How long after a lost answer a write may still come true: servers give up their own requests after some seconds and an
+/// election.
 const LATE: Duration = Duration::from_secs(30);
-/// How long until a restoration that etcd refused is tried again.
+/// How long until a restoration that was refused is tried again.
 const RESTORE_AGAIN: Duration = Duration::from_secs(1);
 /// How many leases of our own are remembered.
 const OWN_LEASES: usize = 64;
 
 /// A caller's command.
 #[derive(Debug)]
-pub(super) struct Order {
-    pub(super) command: Command,
-    pub(super) reply: oneshot::Sender<Result<Revision, RegistryError>>,
+pub(crate) struct Order {
+    pub(crate) command: Command,
+    pub(crate) reply: oneshot::Sender<Result<Revision, RegistryError>>,
     /// A transaction for it was sent whose answer was lost.
-    pub(super) tried: bool,
+    pub(crate) tried: bool,
 }
 
 /// A call to make.
 #[derive(Debug)]
-pub(super) enum Call {
+pub(crate) enum Call {
     /// A transaction, by number.
-    Write(u64, TxnRequest),
+    Write(u64, Transaction),
     /// Get a lease.
     Grant,
     /// Is this lease alive?
-    Ask(i64),
+    Ask(LeaseId),
 }
 
 #[derive(Debug)]
@@ -70,22 +64,23 @@ enum Lease {
     None,
     Granting,
     /// From before the connection; nobody has said yet that it is alive.
-    Unconfirmed(i64),
-    Alive(i64),
+    Unconfirmed(LeaseId),
+    Alive(LeaseId),
 }
 
 /// See the module's head. `now` is the time since any fixed moment.
 #[derive(Debug)]
-pub(super) struct State {
+pub(crate) struct State {
+    traits: Traits,
     mirror: Mirror,
     book: Book,
     doubts: Doubts,
     held: BTreeMap<InstanceId, (Place, Kept)>,
     lease: Lease,
     /// Leases that are or were ours, oldest first.
-    own: VecDeque<i64>,
+    own: VecDeque<LeaseId>,
     wants_lease: bool,
-    /// Something held may be missing in etcd; look from then on.
+    /// Something held may be missing in the store; look from then on.
     restore: Option<Duration>,
     jobs: VecDeque<Job>,
     /// Orders to look at again when something has changed.
@@ -99,8 +94,9 @@ pub(super) struct State {
 }
 
 impl State {
-    pub(super) fn new(mirror: Mirror, book: Book, doubts: Doubts) -> Self {
+    pub(crate) fn new(traits: Traits, mirror: Mirror, book: Book, doubts: Doubts) -> Self {
         Self {
+            traits,
             mirror,
             book,
             doubts,
@@ -119,26 +115,26 @@ impl State {
     }
 
     /// Whether another order may be taken.
-    pub(super) fn has_room(&self) -> bool {
+    pub(crate) fn has_room(&self) -> bool {
         self.jobs.len() + self.parked.len() + self.flying.len() + self.unseen.len() < IN_HAND
     }
 
-    pub(super) fn order(&mut self, order: Order) {
+    pub(crate) fn order(&mut self, order: Order) {
         self.jobs.push_back(Job::Order(order));
     }
 
     /// How many are shown although their lease is gone.
-    pub(super) fn doubted(&self) -> usize {
+    pub(crate) fn doubted(&self) -> usize {
         self.doubts.kept()
     }
 
     /// How many are held.
-    pub(super) fn held(&self) -> usize {
+    pub(crate) fn held(&self) -> usize {
         self.held.len()
     }
 
     /// Takes everything as read at `revision`.
-    pub(super) fn reset(&mut self, revision: i64, found: Vec<KeyValue>, now: Duration) {
+    pub(crate) fn reset(&mut self, revision: i64, found: Vec<KeyValue>, now: Duration) {
         // A revision before one that was seen: another history. Nothing that it lacks was deleted in it.
         let another_history = revision < self.book.revision();
         let outcome = self.book.reset(revision, found);
@@ -154,10 +150,18 @@ impl State {
         self.restore = Some(now);
     }
 
+    /// Takes everything as read at `revision` by whoever has read before: what is different has happened meanwhile.
+    #[cfg(feature = "consul")]
+    pub(crate) fn reread(&mut self, revision: i64, found: Vec<KeyValue>, now: Duration) {
+        let events = self.book.differences(found);
+        self.take(revision, events, now);
+    }
+
     /// Takes events as they were watched: all of one revision.
-    pub(super) fn take(&mut self, revision: i64, events: Vec<Event>, now: Duration) {
+    pub(crate) fn take(&mut self, revision: i64, events: Vec<Event>, now: Duration) {
         let outcome = self.book.take(revision, events);
         self.fold(outcome, false, now);
+        let revision = self.book.revision();
         let (seen, unseen) = take(&mut self.unseen).into_iter().partition(|(at, _)| *at <= revision);
         self.unseen = unseen;
         let seen: Vec<(i64, Order)> = seen;
@@ -168,7 +172,7 @@ impl State {
     }
 
     /// The connection is gone, and with it every answer that was due.
-    pub(super) fn disconnected(&mut self) {
+    pub(crate) fn disconnected(&mut self) {
         self.doubts.all_unanswered();
         self.lease = match self.lease {
             Lease::None | Lease::Granting => Lease::None,
@@ -184,14 +188,14 @@ impl State {
     }
 
     /// The lease to keep alive.
-    pub(super) fn lease(&self) -> Option<i64> {
+    pub(crate) fn lease(&self) -> Option<LeaseId> {
         match self.lease {
             Lease::None | Lease::Granting => None,
             Lease::Unconfirmed(id) | Lease::Alive(id) => Some(id),
         }
     }
 
-    pub(super) fn granted(&mut self, id: i64, now: Duration) {
+    pub(crate) fn granted(&mut self, id: LeaseId, now: Duration) {
         self.lease = Lease::Alive(id);
         self.own.push_back(id);
         if self.own.len() > OWN_LEASES {
@@ -201,16 +205,16 @@ impl State {
         self.unpark();
     }
 
-    pub(super) fn not_granted(&mut self) {
+    pub(crate) fn not_granted(&mut self) {
         self.lease = Lease::None;
     }
 
-    /// What etcd says of `id`: seconds left, none or less if it is no more.
-    pub(super) fn kept_alive(&mut self, id: i64, ttl: i64, now: Duration) {
+    /// Whether the lease `id` is alive, as it was to be kept alive.
+    pub(crate) fn kept_alive(&mut self, id: LeaseId, alive: bool, now: Duration) {
         if self.lease() != Some(id) {
             return;
         }
-        if ttl <= 0 {
+        if !alive {
             self.lease_lost(now);
         } else if self.lease != Lease::Alive(id) {
             self.lease = Lease::Alive(id);
@@ -219,7 +223,7 @@ impl State {
     }
 
     /// Whether a lease that others' instances, or ours, hung on is alive.
-    pub(super) fn asked(&mut self, lease: i64, alive: bool, now: Duration) {
+    pub(crate) fn asked(&mut self, lease: LeaseId, alive: bool, now: Duration) {
         for id in self.doubts.answered(lease, alive, now) {
             if self.held.remove(&id).is_some() {
                 tracing::info!(instance = %id, "what was held here has been deleted by somebody");
@@ -232,17 +236,17 @@ impl State {
     }
 
     /// The question about `lease` was not answered in time.
-    pub(super) fn not_told(&mut self, lease: i64) {
+    pub(crate) fn not_told(&mut self, lease: LeaseId) {
         self.doubts.unanswered(lease);
     }
 
     /// The answer to a transaction: whether it held, and its revision. An error means that the connection is of no use.
-    pub(super) fn written(
+    pub(crate) fn written(
         &mut self,
         number: u64,
-        answer: Result<(bool, i64), Fault>,
+        answer: Result<(bool, i64), Failed>,
         now: Duration,
-    ) -> Result<(), Fault> {
+    ) -> Result<(), Failed> {
         let Some(job) = self.flying.remove(&number) else { return Ok(()) };
         match (job, answer) {
             (Job::Order(order), Ok((true, revision))) => self.done(order, revision, now),
@@ -251,7 +255,7 @@ impl State {
             (Job::Restore, Ok((true, _))) | (Job::Erase(_), Ok((true, _))) => {}
             (Job::Restore, Ok((false, _))) => self.restore = Some(now),
             (Job::Erase(ids), Ok((false, _))) => self.halve(ids),
-            (job, Err(fault)) if fault.is_unknown_lease() => {
+            (job, Err(Failed::UnknownLease)) => {
                 match &job {
                     Job::Order(Order { command: Command::Register(_), .. }) | Job::Restore => {
                         self.lease_lost(now);
@@ -260,24 +264,24 @@ impl State {
                 }
                 self.again(job, false);
             }
-            (Job::Order(order), Err(fault)) if fault.is_final() => refuse(order, &fault),
-            (Job::Restore, Err(fault)) if fault.is_final() => {
-                tracing::warn!(%fault, "etcd refuses to take back what was registered");
+            (Job::Order(order), Err(Failed::Refused(why))) => self.refuse(order, &why),
+            (Job::Restore, Err(Failed::Refused(why))) => {
+                tracing::warn!(store = self.traits.name, why, "refuses to take back what was registered");
                 self.restore = Some(now + RESTORE_AGAIN);
             }
-            (Job::Erase(_), Err(fault)) if fault.is_final() => {}
+            (Job::Erase(_), Err(Failed::Refused(_))) => {}
             // Perhaps it came true: that will be seen before it is decided again.
-            (job, Err(Fault::Late(_))) => self.again(job, true),
-            (job, Err(fault)) => {
+            (job, Err(Failed::Late)) => self.again(job, true),
+            (job, Err(broken @ Failed::Broken(_))) => {
                 self.again(job, true);
-                return Err(fault);
+                return Err(broken);
             }
         }
         Ok(())
     }
 
     /// Time passes. Call it a few times a second.
-    pub(super) fn tick(&mut self, now: Duration) {
+    pub(crate) fn tick(&mut self, now: Duration) {
         for id in self.doubts.expired(now) {
             if self.held.contains_key(&id) {
                 // It is up to us to bring it back.
@@ -309,30 +313,30 @@ impl State {
             tracing::info!(instance = %id, "a write that nobody waits for any more is undone");
             self.suspects.insert(id.clone(), now + LATE);
         }
-        self.jobs.extend(surplus.chunks(CHUNK).map(|chunk| Job::Erase(chunk.to_vec())));
+        self.jobs.extend(surplus.chunks(self.traits.chunk).map(|chunk| Job::Erase(chunk.to_vec())));
     }
 
     /// Everything held is to go.
-    pub(super) fn leave(&mut self) {
+    pub(crate) fn leave(&mut self) {
         self.jobs.clear();
         self.parked.clear();
         self.restore = None;
         let held: Vec<_> = take(&mut self.held).into_keys().collect();
-        self.jobs.extend(held.chunks(CHUNK).map(|chunk| Job::Erase(chunk.to_vec())));
+        self.jobs.extend(held.chunks(self.traits.chunk).map(|chunk| Job::Erase(chunk.to_vec())));
     }
 
     /// Whether nothing is left to do.
-    pub(super) fn is_idle(&self) -> bool {
+    pub(crate) fn is_idle(&self) -> bool {
         self.jobs.is_empty() && self.flying.is_empty()
     }
 
     /// The calls to make now.
-    pub(super) fn calls(&mut self, now: Duration) -> Vec<Call> {
+    pub(crate) fn calls(&mut self, now: Duration) -> Vec<Call> {
         let mut calls: Vec<Call> = self.doubts.ask().into_iter().map(Call::Ask).collect();
         if self.restore.is_some_and(|from| from <= now) && !self.is_restoring() {
             self.plan_restoration(&mut calls);
         }
-        while self.flying.len() < AT_ONCE
+        while self.flying.len() < self.traits.at_once
             && let Some(job) = self.jobs.pop_front()
         {
             match job {
@@ -341,7 +345,7 @@ impl State {
                 Job::Restore => self.restore = Some(now),
                 Job::Erase(ids) => {
                     let txn = erase(&self.book, &ids);
-                    if !txn.success.is_empty() {
+                    if !txn.writes.is_empty() {
                         self.fly(Job::Erase(ids), txn, &mut calls);
                     }
                 }
@@ -366,7 +370,7 @@ impl State {
                 self.wants_lease = true;
                 return self.parked.push(order);
             }
-            (Command::Drain(..) | Command::Deregister(..), _) => 0,
+            (Command::Drain(..) | Command::Deregister(..), _) => NO_LEASE,
             (Command::Register(_), Lease::Alive(lease)) => lease,
         };
         match decide(&self.book, &order.command, lease, order.tried) {
@@ -435,7 +439,7 @@ impl State {
         }
         let leaving = if outcome.gone.is_empty() { BTreeSet::new() } else { self.leaving() };
         for gone in outcome.gone {
-            if leaving.contains(&gone.id) || gone.lease == 0 && !another_history {
+            if leaving.contains(&gone.id) || gone.lease == NO_LEASE && !another_history {
                 self.believe(&gone.id);
             } else {
                 self.doubts.raise(gone);
@@ -443,7 +447,7 @@ impl State {
         }
     }
 
-    /// What is held follows what is in etcd: somebody may have drained it, or taken it over.
+    /// What is held follows what is in the store: somebody may have drained it, or taken it over.
     fn review(&mut self, id: &InstanceId, now: Duration) {
         let Some(present) = self.book.present(id) else { return };
         let Some(held) = self.held.get_mut(id) else {
@@ -507,7 +511,9 @@ impl State {
         let (mut chunk, mut bytes) = (Vec::new(), 0);
         for (place, kept) in missing {
             let size = weight(&self.book.layout().write(kept));
-            if !chunk.is_empty() && (chunk.len() >= CHUNK || bytes + size > CHUNK_BYTES) {
+            if !chunk.is_empty()
+                && (chunk.len() >= self.traits.chunk || bytes + size > self.traits.chunk_bytes)
+            {
                 chunks.push(restore(&self.book, take(&mut chunk), lease));
                 bytes = 0;
             }
@@ -522,7 +528,12 @@ impl State {
         }
     }
 
-    fn fly(&mut self, job: Job, txn: TxnRequest, calls: &mut Vec<Call>) {
+    fn refuse(&self, order: Order, why: &str) {
+        let refused = RegistryError::Unavailable(format!("{} refuses: {why}", self.traits.name).into());
+        let _given_up = order.reply.send(Err(refused));
+    }
+
+    fn fly(&mut self, job: Job, txn: Transaction, calls: &mut Vec<Call>) {
         let number = self.next;
         self.next += 1;
         self.flying.insert(number, job);
@@ -566,11 +577,6 @@ impl State {
         }
         ids
     }
-}
-
-fn refuse(order: Order, fault: &Fault) {
-    let refused = RegistryError::Unavailable(format!("etcd refuses: {fault}").into());
-    let _given_up = order.reply.send(Err(refused));
 }
 
 #[cfg(test)]

@@ -1,14 +1,15 @@
 //! Instances whose key is gone, and whether to believe it; pure.
 //!
-//! etcd does not say why a key is gone. If the lease it had is still alive, somebody deleted the key on purpose: that is
-//! believed at once. If the lease is gone too, its registrant died, or lost etcd for too long and is about to register
-//! again: so the instance is kept for a grace time. etcd is asked once per lease, however many instances hung on it.
+//! The store does not say why a key is gone. If the lease it had is still alive, somebody deleted the key on purpose: that is
+//! believed at once. If the lease is gone too, its registrant died, or lost the store for too long and is about to
+//! register again: so the instance is kept for a grace time. The store is asked once per lease, however many instances hung on it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use portolan_model::InstanceId;
 
+use super::LeaseId;
 use super::book::Gone;
 
 /// How many leases may be asked about at once.
@@ -16,9 +17,9 @@ const ASKED_AT_ONCE: usize = 32;
 
 /// See the module's head. `now` is the time since any fixed moment.
 #[derive(Debug)]
-pub(super) struct Doubts {
+pub(crate) struct Doubts {
     grace: Duration,
-    questions: BTreeMap<i64, Question>,
+    questions: BTreeMap<LeaseId, Question>,
     kept: BTreeMap<InstanceId, Duration>,
 }
 
@@ -31,12 +32,12 @@ struct Question {
 }
 
 impl Doubts {
-    pub(super) fn new(grace: Duration) -> Self {
+    pub(crate) fn new(grace: Duration) -> Self {
         Self { grace, questions: BTreeMap::new(), kept: BTreeMap::new() }
     }
 
     /// An instance that had a lease is gone.
-    pub(super) fn raise(&mut self, gone: Gone) {
+    pub(crate) fn raise(&mut self, gone: Gone) {
         let question = self.questions.entry(gone.lease).or_default();
         if question.asked {
             question.after.insert(gone.id)
@@ -46,7 +47,7 @@ impl Doubts {
     }
 
     /// Leases to ask about now.
-    pub(super) fn ask(&mut self) -> Vec<i64> {
+    pub(crate) fn ask(&mut self) -> Vec<LeaseId> {
         let asked = self.questions.values().filter(|question| question.asked).count();
         let waiting = self.questions.iter_mut().filter(|(_, question)| !question.asked);
         let now = waiting.take(ASKED_AT_ONCE.saturating_sub(asked));
@@ -58,7 +59,7 @@ impl Doubts {
     }
 
     /// Whether `lease` is alive. Returns those that were deleted on purpose.
-    pub(super) fn answered(&mut self, lease: i64, alive: bool, now: Duration) -> BTreeSet<InstanceId> {
+    pub(crate) fn answered(&mut self, lease: LeaseId, alive: bool, now: Duration) -> BTreeSet<InstanceId> {
         let Some(Question { asked: _, about, after }) = self.questions.remove(&lease) else {
             return BTreeSet::new();
         };
@@ -73,22 +74,22 @@ impl Doubts {
     }
 
     /// The question about `lease` is to be asked again.
-    pub(super) fn unanswered(&mut self, lease: i64) {
+    pub(crate) fn unanswered(&mut self, lease: LeaseId) {
         self.questions.get_mut(&lease).into_iter().for_each(Question::unanswered);
     }
 
     /// Nobody answers any more: all questions are to be asked again.
-    pub(super) fn all_unanswered(&mut self) {
+    pub(crate) fn all_unanswered(&mut self) {
         self.questions.values_mut().for_each(Question::unanswered);
     }
 
-    /// etcd was away, and whoever is to return could not: the grace time starts again.
-    pub(super) fn renew(&mut self, now: Duration) {
+    /// The store was away, and whoever is to return could not: the grace time starts again.
+    pub(crate) fn renew(&mut self, now: Duration) {
         self.kept.values_mut().for_each(|until| *until = now + self.grace);
     }
 
     /// It is there, or known to be gone.
-    pub(super) fn settled(&mut self, id: &InstanceId) {
+    pub(crate) fn settled(&mut self, id: &InstanceId) {
         self.kept.remove(id);
         for question in self.questions.values_mut() {
             question.about.remove(id);
@@ -97,7 +98,7 @@ impl Doubts {
     }
 
     /// Those whose grace time has passed.
-    pub(super) fn expired(&mut self, now: Duration) -> Vec<InstanceId> {
+    pub(crate) fn expired(&mut self, now: Duration) -> Vec<InstanceId> {
         let expired: Vec<_> =
             self.kept.iter().filter(|(_, until)| **until <= now).map(|(id, _)| id.clone()).collect();
         for id in &expired {
@@ -107,7 +108,7 @@ impl Doubts {
     }
 
     /// How many are kept although their lease is gone.
-    pub(super) fn kept(&self) -> usize {
+    pub(crate) fn kept(&self) -> usize {
         self.kept.len()
     }
 }

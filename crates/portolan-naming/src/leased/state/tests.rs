@@ -1,15 +1,15 @@
-//! The state against an etcd of a few lines, whose answers and events come when a test says so.
+//! The state against a store of a few lines, whose answers and events come when a test says so.
 
 use bytes::Bytes;
 use portolan_model::{Filter, Guard, Interest, ServiceName};
 use tokio::sync::oneshot::Receiver;
 
 use super::*;
-use crate::etcd::layout::Layout;
-use crate::etcd::proto::{EventKind, Operand, Request};
 use crate::fixture::instance;
+use crate::leased::{Layout, Write};
 
 const S: Duration = Duration::from_secs(1);
+const TRAITS: Traits = Traits { name: "etcd", at_once: 128, chunk: 50, chunk_bytes: 512 << 10 };
 
 /// Applies transactions and keeps the events until they are asked for.
 #[derive(Default)]
@@ -18,30 +18,28 @@ struct Fake {
     keys: BTreeMap<Bytes, KeyValue>,
     events: Vec<(i64, Vec<Event>)>,
     writes: usize,
-    leases: i64,
+    leases: LeaseId,
 }
 
 impl Fake {
-    fn apply(&mut self, txn: TxnRequest) -> (bool, i64) {
-        let holds = txn.compare.iter().all(|compare| {
-            let known = self.keys.get(&compare.key).map_or(0, |kv| kv.mod_revision);
-            compare.operand == Some(Operand::ModRevision(known))
-        });
+    fn apply(&mut self, txn: Transaction) -> (bool, i64) {
+        let known = |key| self.keys.get(key).map_or(0, |kv| kv.modified);
+        let holds = txn.compare.iter().all(|(key, revision)| known(key) == *revision);
         if !holds {
             return (false, self.revision);
         }
         self.writes += 1;
         self.revision += 1;
-        let events = txn.success.into_iter().filter_map(|op| match op.request? {
-            Request::Put(put) => Some(self.put(put.key, put.value, put.lease)),
-            Request::Delete(delete) => self.delete(&delete.key),
+        let events = txn.writes.into_iter().filter_map(|write| match write {
+            Write::Put { key, value, lease, before: _ } => Some(self.put(key, value, lease)),
+            Write::Delete(key) => self.delete(&key),
         });
         let events = events.collect();
         self.events.push((self.revision, events));
         (true, self.revision)
     }
 
-    fn end_lease(&mut self, lease: i64) {
+    fn end_lease(&mut self, lease: LeaseId) {
         self.revision += 1;
         let keys: Vec<_> =
             self.keys.values().filter(|kv| kv.lease == lease).map(|kv| kv.key.clone()).collect();
@@ -49,22 +47,15 @@ impl Fake {
         self.events.push((self.revision, events));
     }
 
-    fn put(&mut self, key: Bytes, value: Bytes, lease: i64) -> Event {
-        let created = self.keys.get(&key).map_or(self.revision, |kv| kv.create_revision);
-        let kv = KeyValue {
-            key: key.clone(),
-            create_revision: created,
-            mod_revision: self.revision,
-            value,
-            lease,
-        };
+    fn put(&mut self, key: Bytes, value: Bytes, lease: LeaseId) -> Event {
+        let created = self.keys.get(&key).map_or(self.revision, |kv| kv.created);
+        let kv = KeyValue { key: key.clone(), created, modified: self.revision, value, lease };
         self.keys.insert(key, kv.clone());
-        Event { r#type: EventKind::Put.into(), kv: Some(kv) }
+        Event::Put(kv)
     }
 
     fn delete(&mut self, key: &Bytes) -> Option<Event> {
-        let kv = KeyValue { mod_revision: self.revision, value: Bytes::new(), ..self.keys.remove(key)? };
-        Some(Event { r#type: EventKind::Delete.into(), kv: Some(kv) })
+        self.keys.remove(key).map(|kv| Event::Delete(kv.key))
     }
 
     /// Answers `calls`: leases are granted, transactions applied, no lease but the newest is alive.
@@ -106,7 +97,7 @@ impl Fake {
 
 fn begun() -> (Fake, State, Mirror) {
     let mirror = Mirror::default();
-    let mut state = State::new(mirror.clone(), Book::new(Layout::json("/p")), Doubts::new(3 * S));
+    let mut state = State::new(TRAITS, mirror.clone(), Book::new(Layout::json("/p")), Doubts::new(3 * S));
     state.reset(1, vec![], Duration::ZERO);
     (Fake { revision: 1, ..Fake::default() }, state, mirror)
 }
@@ -122,7 +113,7 @@ fn order(state: &mut State, command: Command) -> Receiver<Result<Revision, Regis
 }
 
 /// The one call that is due: a transaction.
-fn the_write(state: &mut State) -> (u64, TxnRequest) {
+fn the_write(state: &mut State) -> (u64, Transaction) {
     match state.calls(S).pop() {
         Some(Call::Write(number, txn)) => (number, txn),
         other => panic!("not {other:?}"),
@@ -211,7 +202,7 @@ fn a_late_duplicate_is_undone() {
     etcd.answer(&mut state, calls, S);
     // The first server stalls with the write; it is sent again elsewhere, and removed again.
     let (number, stalled) = the_write(&mut state);
-    state.written(number, Err(Fault::Late(S)), S).unwrap();
+    state.written(number, Err(Failed::Late), S).unwrap();
     etcd.run(&mut state, S);
     assert!(answer.try_recv().unwrap().is_ok());
     let mut gone = order(&mut state, Command::Deregister(said("a").id, Guard::Anyone));
@@ -238,13 +229,13 @@ fn a_lost_answer_is_no_lost_write() {
             etcd.apply(txn);
             etcd.events.clear();
         }
-        let broken = state.written(number, Err(Fault::Broken("reset".to_owned())), S);
+        let broken = state.written(number, Err(Failed::Broken("reset".to_owned())), S);
         assert!(broken.is_err(), "the connection is of no use");
         state.disconnected();
         assert_eq!(known(&mirror), 1, "while nobody knows, it stays");
         state.reset(etcd.revision, etcd.keys.values().cloned().collect(), 2 * S);
         etcd.run(&mut state, 2 * S);
-        state.kept_alive(1, 10, 2 * S);
+        state.kept_alive(1, true, 2 * S);
         etcd.run(&mut state, 2 * S);
         assert!(removed.try_recv().unwrap().is_ok(), "came true: {came_true}");
         assert_eq!((etcd.count(), known(&mirror), state.held()), (0, 0, 0));
@@ -260,8 +251,8 @@ fn what_etcd_refuses_is_told() {
     let grant = state.calls(S);
     etcd.answer(&mut state, grant, S);
     let (number, _) = the_write(&mut state);
-    let fault = Fault::Status { code: 7, message: "etcdserver: permission denied".to_owned() };
+    let fault = Failed::Refused("permission denied".to_owned());
     state.written(number, Err(fault), S).unwrap();
     let told = answer.try_recv().unwrap().unwrap_err().to_string();
-    assert_eq!(told, "registry unavailable: etcd refuses: etcdserver: permission denied (grpc status 7)");
+    assert_eq!(told, "registry unavailable: etcd refuses: permission denied");
 }

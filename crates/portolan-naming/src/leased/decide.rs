@@ -8,11 +8,11 @@ use portolan_model::{Guard, Instance, InstanceId, Phase, Registration, RegistryE
 
 use super::book::{Book, Present, revision_of};
 use super::layout::{Kept, Place};
-use super::proto::{Compare, RequestOp, TxnRequest, delete, put, unmodified_since};
+use super::{LeaseId, Transaction, Write};
 
 /// What a caller wants.
 #[derive(Debug, Clone)]
-pub(super) enum Command {
+pub(crate) enum Command {
     Register(Registration),
     Drain(InstanceId, Guard),
     Deregister(InstanceId, Guard),
@@ -20,21 +20,21 @@ pub(super) enum Command {
 
 /// What to do about it.
 #[derive(Debug, PartialEq)]
-pub(super) enum Decision {
+pub(crate) enum Decision {
     /// It is so already.
     Done(Revision),
     /// It cannot be.
     Refused(RegistryError),
     /// Write this.
-    Write(TxnRequest),
-    /// It is in etcd no more; stop showing it.
+    Write(Transaction),
+    /// It is in the store no more; stop showing it.
     Forget,
     /// Its key is gone, perhaps for a moment: see then.
     Later,
 }
 
 impl Command {
-    pub(super) fn id(&self) -> &InstanceId {
+    pub(crate) fn id(&self) -> &InstanceId {
         match self {
             Self::Register(registration) => &registration.id,
             Self::Drain(id, _) | Self::Deregister(id, _) => id,
@@ -43,7 +43,7 @@ impl Command {
 }
 
 /// `lease` is ours. `tried`: the command may have been done already by a transaction whose answer was lost.
-pub(super) fn decide(book: &Book, command: &Command, lease: i64, tried: bool) -> Decision {
+pub(crate) fn decide(book: &Book, command: &Command, lease: LeaseId, tried: bool) -> Decision {
     let shown = book.shown(command.id());
     match (command, shown) {
         (Command::Register(said), shown) => register(book, said, shown.map(|shown| &**shown), lease),
@@ -70,35 +70,35 @@ pub(super) fn decide(book: &Book, command: &Command, lease: i64, tried: bool) ->
 }
 
 /// Writes all of `kept` anew under `lease`: what was registered is registered again.
-pub(super) fn restore<'a>(
+pub(crate) fn restore<'a>(
     book: &Book,
     kept: impl IntoIterator<Item = (&'a Place, &'a Kept)>,
-    lease: i64,
-) -> TxnRequest {
-    let mut txn = TxnRequest::default();
+    lease: LeaseId,
+) -> Transaction {
+    let mut txn = Transaction::default();
     for (place, kept) in kept {
         txn.compare.push(as_known(book, place));
-        txn.success.extend(puts(book, place, kept, lease));
+        txn.writes.extend(puts(book, place, kept, lease));
     }
     txn
 }
 
 /// Deletes `ids` wherever they are.
-pub(super) fn erase<'a>(book: &Book, ids: impl IntoIterator<Item = &'a InstanceId>) -> TxnRequest {
-    let mut txn = TxnRequest::default();
+pub(crate) fn erase<'a>(book: &Book, ids: impl IntoIterator<Item = &'a InstanceId>) -> Transaction {
+    let mut txn = Transaction::default();
     for place in ids.into_iter().flat_map(|id| book.places_of(id)) {
         txn.compare.push(as_known(book, place));
-        txn.success.extend(book.layout().keys(place).into_iter().map(delete));
+        txn.writes.extend(deletes(book, place));
     }
     txn
 }
 
 /// How many bytes of values a transaction carries.
-pub(super) fn weight(values: &[Bytes]) -> usize {
+pub(crate) fn weight(values: &[Bytes]) -> usize {
     values.iter().map(Bytes::len).sum()
 }
 
-fn register(book: &Book, said: &Registration, shown: Option<&Instance>, lease: i64) -> Decision {
+fn register(book: &Book, said: &Registration, shown: Option<&Instance>, lease: LeaseId) -> Decision {
     if let Err(limit) = said.check_limits() {
         return Decision::Refused(limit.into());
     }
@@ -113,7 +113,7 @@ fn register(book: &Book, said: &Registration, shown: Option<&Instance>, lease: i
         return Decision::Refused(RegistryError::StaleIncarnation { id: said.id.clone() });
     }
     let elsewhere = || book.places_of(&said.id).filter(|other| **other != place);
-    // Whoever registers does not know of warm-up; a registry over etcd has no clock that all agree on.
+    // Whoever registers does not know of warm-up; a registry over a store of keys has no clock that all agree on.
     let kept = Kept { registration: said.clone(), phase: Phase::Adult };
     if let Some(present) = book.present(&said.id)
         && *present.kept == kept
@@ -125,28 +125,33 @@ fn register(book: &Book, said: &Registration, shown: Option<&Instance>, lease: i
     let mut txn = restore(book, [(&place, &kept)], lease);
     for other in elsewhere() {
         txn.compare.push(as_known(book, other));
-        txn.success.extend(book.layout().keys(other).into_iter().map(delete));
+        txn.writes.extend(deletes(book, other));
     }
     Decision::Write(txn)
 }
 
 /// It stays under the lease of whoever registered it.
-fn drain(book: &Book, present: &Present<'_>) -> TxnRequest {
+fn drain(book: &Book, present: &Present<'_>) -> Transaction {
     let kept = Kept { phase: Phase::Draining, ..present.kept.clone() };
-    TxnRequest {
+    Transaction {
         compare: vec![as_known(book, present.place)],
-        success: puts(book, present.place, &kept, present.stored.lease),
+        writes: puts(book, present.place, &kept, present.stored.lease),
     }
 }
 
-fn puts(book: &Book, place: &Place, kept: &Kept, lease: i64) -> Vec<RequestOp> {
+fn puts(book: &Book, place: &Place, kept: &Kept, lease: LeaseId) -> Vec<Write> {
     let keys = book.layout().keys(place).into_iter();
-    keys.zip(book.layout().write(kept)).map(|(key, value)| put(key, value, lease)).collect()
+    let put = |((part, key), value)| Write::Put { key, value, lease, before: book.lease_of(place, part) };
+    keys.zip(book.layout().write(kept)).map(put).collect()
 }
 
-fn as_known(book: &Book, place: &Place) -> Compare {
-    let key = book.layout().keys(place).swap_remove(0);
-    unmodified_since(key, book.stored(place).map_or(0, |stored| stored.modified))
+fn deletes(book: &Book, place: &Place) -> impl Iterator<Item = Write> {
+    book.layout().keys(place).into_iter().map(|(_, key)| Write::Delete(key))
+}
+
+fn as_known(book: &Book, place: &Place) -> (Bytes, i64) {
+    let (_, key) = book.layout().keys(place).swap_remove(0);
+    (key, book.stored(place).map_or(0, |stored| stored.modified))
 }
 
 fn guarded(shown: &Instance, guard: &Guard) -> Result<(), RegistryError> {

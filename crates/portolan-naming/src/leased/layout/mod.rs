@@ -12,7 +12,7 @@ mod skydns;
 use bytes::Bytes;
 use portolan_model::{IdError, InstanceId, Limit, Phase, Registration, ServiceName};
 
-/// How instances are kept in etcd.
+/// How instances are kept as keys.
 ///
 /// * `json`: `<prefix>/<service>/<id>` = one JSON value with everything.
 /// * `registrator`: `<prefix>/<service>/<id>` = `ip:port`, as gliderlabs/registrator writes it; what that cannot hold is in
@@ -45,7 +45,7 @@ pub(crate) struct Place {
 }
 
 /// Which of an instance's keys.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Part {
     Main,
     Extra,
@@ -66,6 +66,14 @@ impl Layout {
 
     pub(crate) fn registrator(path: &str) -> Self {
         Self { form: Form::Registrator, prefix: format!("{path}/") }
+    }
+
+    /// As [`Layout::registrator`] writes it to Consul, whose keys begin with no `/`.
+    #[cfg(feature = "consul")]
+    pub(crate) fn consulkv(path: &str) -> Self {
+        let path = path.trim_matches('/');
+        let prefix = if path.is_empty() { String::new() } else { format!("{path}/") };
+        Self { form: Form::Registrator, prefix }
     }
 
     /// `path` is a domain, with or without a `/` before it.
@@ -103,13 +111,13 @@ impl Layout {
     }
 
     /// The keys of a place: the main one first.
-    pub(crate) fn keys(&self, place: &Place) -> Vec<Bytes> {
+    pub(crate) fn keys(&self, place: &Place) -> Vec<(Part, Bytes)> {
         let Place { service, rest } = place;
         let main = format!("{}{service}/{rest}", self.prefix);
         let extra = || format!("{}{}{service}/{rest}", self.prefix, registrator::EXTRAS);
         match self.form {
-            Form::Json | Form::Skydns => vec![main.into()],
-            Form::Registrator => vec![main.into(), extra().into()],
+            Form::Json | Form::Skydns => vec![(Part::Main, main.into())],
+            Form::Registrator => vec![(Part::Main, main.into()), (Part::Extra, extra().into())],
         }
     }
 
