@@ -209,10 +209,10 @@ impl Call {
                 Ask::put("/v1/catalog/deregister", body.to_string())
             }
             Self::Look { service } => {
-                let path = format!("/v1/health/service/{}", encoded(service.as_str()));
+                let path = format!("/v1/health/service/{}?consistent", encoded(service.as_str()));
                 Ask::get(match config.flavour {
                     // Only the index of the answer is of interest, so that it may be empty otherwise.
-                    Flavour::Consul => format!("{path}?filter={}", encoded("Service.ID == \"\"")),
+                    Flavour::Consul => format!("{path}&filter={}", encoded("Service.ID == \"\"")),
                     Flavour::Portolan => path,
                 })
             }
@@ -402,7 +402,7 @@ mod tests {
         );
         check(
             &Call::Look { service: ServiceName::new("a b").unwrap() },
-            "/v1/health/service/a%20b?filter=Service.ID%20%3D%3D%20%22%22 ",
+            "/v1/health/service/a%20b?consistent&filter=Service.ID%20%3D%3D%20%22%22 ",
         );
     }
 }

@@ -134,15 +134,15 @@ impl Context {
 
     /// A query of the catalog; one that waits, if an index is given.
     fn query(&self, path: &str, cursor: Cursor) -> (Ask, Duration) {
-        let mut query = Vec::new();
+        // A new leader answers otherwise while it has not applied all that its log holds: with too little.
+        let mut query = vec!["consistent".to_owned()];
         if let Some(datacenter) = &self.config.datacenter {
             query.push(format!("dc={}", encoded(datacenter)));
         }
         if cursor.is_somewhere() {
             query.push(cursor.waiting(fastrand::f64()));
         }
-        let mark = if query.is_empty() { "" } else { "?" };
-        let ask = Ask::get(format!("{path}{mark}{}", query.join("&")));
+        let ask = Ask::get(format!("{path}?{}", query.join("&")));
         (ask, if cursor.is_somewhere() { WAIT_LIMIT } else { READ_LIMIT })
     }
 

@@ -66,6 +66,15 @@ impl Stage {
         self.watcher.until(LIMIT, what, all).await;
         println!("consulkv, {what}: all stored after {stored:?}, seen after {:?}", begun.elapsed());
         assert_eq!(self.watcher.emptied(), []);
+        // What it has forgotten it would not register again the next time.
+        let holds =
+            |count: u16| self.owner.status().detail.ends_with(&format!(" {count} instances registered here"));
+        let held = async {
+            while !holds(200) && !holds(201) {
+                sleep(Duration::from_millis(20)).await;
+            }
+        };
+        timeout(LIMIT, held).await.unwrap_or_else(|_| panic!("{what}: {:?}", self.owner.status()));
     }
 
     async fn close(self) {

@@ -239,8 +239,9 @@ fn follow(server: Arc<Server>, path: String) -> impl Stream<Item = Result<Told, 
                     true => (format!("&{}", cursor.waiting(fastrand::f64())), WAIT_LIMIT),
                     false => (String::new(), READ_LIMIT),
                 };
-                // 404: there is no such key.
-                let ask = Ask::get(format!("{path}?recurse{query}")).or(&[404]);
+                // `consistent`: a new leader answers otherwise while it has not applied all that its log holds, and keys
+                // that it has not come to yet would count as deleted. 404: there is no such key.
+                let ask = Ask::get(format!("{path}?recurse&consistent{query}")).or(&[404]);
                 let answer = match line.ask(&ask, limit).await {
                     Ok(answer) => answer,
                     Err(trouble) => return Some((Err(trouble.to_string()), (line, cursor, wait))),
@@ -305,7 +306,7 @@ async fn written(lines: &Lines, txn: &Transaction, path: &str) -> Result<(bool, 
         return Ok((held, index));
     }
     // Of what it has deleted it tells no index.
-    let ask = Ask::get(format!("{path}?keys&separator=/")).or(&[404]);
+    let ask = Ask::get(format!("{path}?keys&separator=/&consistent")).or(&[404]);
     let index = lines.ask(&ask, READ_LIMIT).await.ok().and_then(|answer| answer.index).unwrap_or_default();
     Ok((true, i64::try_from(index).unwrap_or_default()))
 }
@@ -328,7 +329,7 @@ async fn granted(lines: &Lines, ttl: Duration) -> Result<LeaseId, Trouble> {
 }
 
 async fn is_alive(lines: &Lines, session: LeaseId) -> Result<bool, Trouble> {
-    let ask = Ask::get(format!("/v1/session/info/{}", form::session(session)));
+    let ask = Ask::get(format!("/v1/session/info/{}?consistent", form::session(session)));
     let found: Option<Vec<serde::de::IgnoredAny>> = lines.ask(&ask, READ_LIMIT).await?.json()?;
     Ok(found.is_some_and(|found| !found.is_empty()))
 }
