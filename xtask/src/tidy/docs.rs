@@ -31,9 +31,8 @@ fn decisions(files: &[TextFile]) -> Vec<Finding> {
             find("name it NNNN-what-was-decided.md".to_owned());
             continue;
         };
-        // Numbers are given out before the pages are written, so some may be missing for a while.
-        if number < expected {
-            find(format!("number {number:04} is taken, {expected:04} is free; renumber"));
+        if number != expected {
+            find(format!("number {number:04} where {expected:04} is next; renumber"));
         }
         let title = page.text.lines().next().unwrap_or_default();
         let says = |word: &str| word.trim_matches(|c: char| !c.is_ascii_digit()).parse() == Ok(number);
@@ -86,10 +85,13 @@ mod tests {
             assert_eq!(shown(decisions(&files)), expect);
         }
         check_pages(&[("0001-a.md", "# 1. A"), ("0002-b.md", "# ADR 0002: B"), ("README.md", "")], &[]);
-        check_pages(&[("0001-a.md", "# 1 A"), ("0003-b.md", "# 3 B"), ("0004-c.md", "# 4 C")], &[]);
+        check_pages(
+            &[("0001-a.md", "# 1 A"), ("0003-b.md", "# 3 B"), ("0004-c.md", "# 4 C")],
+            &["docs/adr/0003-b.md:1 number 0003 where 0002 is next; renumber"],
+        );
         check_pages(
             &[("0001-a.md", "# 1 A"), ("0001-b.md", "# 1 B")],
-            &["docs/adr/0001-b.md:1 number 0001 is taken, 0002 is free; renumber"],
+            &["docs/adr/0001-b.md:1 number 0001 where 0002 is next; renumber"],
         );
         check_pages(&[("Some Thing.md", "")], &["docs/adr/Some Thing.md:1 name it NNNN-what-was-decided.md"]);
         check_pages(
