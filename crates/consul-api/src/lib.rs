@@ -13,6 +13,7 @@
 mod agent;
 mod duration;
 mod health;
+mod key;
 mod lenient;
 mod register;
 mod service;
@@ -20,6 +21,7 @@ mod service;
 pub use agent::{AgentConfig, AgentMember, AgentSelf};
 pub use duration::{DurationError, GoDuration};
 pub use health::{CheckDefinition, CheckStatus, HealthCheck, Node, ServiceEntry};
+pub use key::{Base64, KeyEntry, KeyOperation, KeyVerb, TxnAnswer, TxnOperation, TxnResult};
 pub use register::{CheckRegistration, ServiceRegistration};
 pub use service::{AgentService, CatalogService, Particulars, TaggedAddress, Weights};
 

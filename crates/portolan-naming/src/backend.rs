@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::Arc;
 
-use portolan_model::Registry;
+use portolan_model::{KeyValue, Registry};
 use runtime::{Shutdown, StatusBoard};
 
 use crate::naming::OpenError;
@@ -24,6 +24,7 @@ pub struct Options {
 /// What connects a registry to its cluster and keeps it connected. Nothing happens until it runs.
 pub struct Driver {
     drive: Box<dyn FnOnce(Shutdown) -> Driving + Send>,
+    keys: Option<Arc<dyn KeyValue>>,
     #[cfg(any(feature = "consul", feature = "etcd", feature = "zookeeper"))]
     kept: Option<Kept>,
 }
@@ -33,16 +34,25 @@ type Driving = Pin<Box<dyn Future<Output = ()> + Send>>;
 impl Driver {
     /// One that keeps no table on disk.
     #[cfg(feature = "embedded")]
-    fn plain(drive: impl FnOnce(Shutdown) -> Driving + Send + 'static) -> Self {
+    fn plain(keys: Arc<dyn KeyValue>, drive: impl FnOnce(Shutdown) -> Driving + Send + 'static) -> Self {
         Self {
             drive: Box::new(drive),
+            keys: Some(keys),
             #[cfg(any(feature = "consul", feature = "etcd", feature = "zookeeper"))]
             kept: None,
         }
     }
 
+    /// The keys that the cluster keeps beside the instances; `None` where it keeps no keys, as `portolan://`, whose HTTP
+    /// API has none. They live by this driver as the registry does, and are read once somebody asks for them.
+    pub fn key_value(&self) -> Option<Arc<dyn KeyValue>> {
+        self.keys.clone()
+    }
+
     /// Runs until shutdown; never ends because of an error. What was registered is removed at the end.
     pub async fn run(self, shutdown: Shutdown) {
+        // Whoever else has them keeps them open, not we.
+        drop(self.keys);
         #[cfg(any(feature = "consul", feature = "etcd", feature = "zookeeper"))]
         if let Some(kept) = self.kept {
             return kept.run(self.drive, shutdown).await;
@@ -55,11 +65,13 @@ impl Driver {
     pub async fn run_and_leave(self, shutdown: Shutdown) {
         let Self {
             drive,
+            keys,
             #[cfg(any(feature = "consul", feature = "etcd", feature = "zookeeper"))]
             kept,
         } = self;
         let leaving = Self {
             drive: Box::new(|shutdown| Box::pin(until_shutdown(drive, shutdown))),
+            keys,
             #[cfg(any(feature = "consul", feature = "etcd", feature = "zookeeper"))]
             kept,
         };
@@ -106,34 +118,39 @@ pub fn build_with(
             let config = crate::consul::Config::from_uri(uri.clone())?;
             let (mirror, kept) = kept::begin(options, &uri, board);
             let (registry, driver) = crate::consul::build_over(config, mirror, board);
-            Ok((registry, Driver { drive: Box::new(|shutdown| Box::pin(driver.run(shutdown))), kept }))
+            let keys = driver.key_value();
+            Ok((registry, Driver { drive: Box::new(|shutdown| Box::pin(driver.run(shutdown))), keys, kept }))
         }
         #[cfg(feature = "consul")]
         scheme if crate::consul::kv::SCHEMES.contains(&scheme) => {
             let config = crate::consul::kv::Config::from_uri(uri.clone())?;
             let (mirror, kept) = kept::begin(options, &uri, board);
             let (registry, driver) = crate::consul::kv::build_over(config, mirror, board);
-            Ok((registry, Driver { drive: Box::new(|shutdown| Box::pin(driver.run(shutdown))), kept }))
+            let keys = Some(driver.key_value());
+            Ok((registry, Driver { drive: Box::new(|shutdown| Box::pin(driver.run(shutdown))), keys, kept }))
         }
         #[cfg(feature = "etcd")]
         "etcd" | "etcd-tls" => {
             let config = crate::etcd::Config::from_uri(uri.clone())?;
             let (mirror, kept) = kept::begin(options, &uri, board);
             let (registry, driver) = crate::etcd::build_over(config, mirror, board);
-            Ok((registry, Driver { drive: Box::new(|shutdown| Box::pin(driver.run(shutdown))), kept }))
+            let keys = Some(driver.key_value());
+            Ok((registry, Driver { drive: Box::new(|shutdown| Box::pin(driver.run(shutdown))), keys, kept }))
         }
         #[cfg(feature = "zookeeper")]
         scheme if crate::zookeeper::SCHEMES.contains(&scheme) => {
             let config = crate::zookeeper::Config::from_uri(uri.clone())?;
             let (mirror, kept) = kept::begin(options, &uri, board);
             let (registry, driver) = crate::zookeeper::build_over(config, mirror, board);
-            Ok((registry, Driver { drive: Box::new(|shutdown| Box::pin(driver.run(shutdown))), kept }))
+            let keys = Some(driver.key_value());
+            Ok((registry, Driver { drive: Box::new(|shutdown| Box::pin(driver.run(shutdown))), keys, kept }))
         }
         #[cfg(feature = "embedded")]
         "embedded" => {
             // It is durable, or to be thrown away: there is nothing to keep beside it.
             let (registry, driver) = crate::embedded::build(&uri, board)?;
-            Ok((registry, Driver::plain(|shutdown| Box::pin(driver.run(shutdown)))))
+            let keys = driver.key_value();
+            Ok((registry, Driver::plain(keys, |shutdown| Box::pin(driver.run(shutdown)))))
         }
         _ => Err(unknown(uri.scheme)),
     }
@@ -218,4 +235,24 @@ const KNOWN: &[&str] = &[
 
 fn unknown(scheme: String) -> OpenError {
     OpenError::Scheme { scheme, known: KNOWN.join(", ") }
+}
+
+#[cfg(all(test, feature = "consul", feature = "etcd", feature = "zookeeper", feature = "embedded"))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_keeps_keys() {
+        #[track_caller]
+        fn check(uri: &str, expect: bool) {
+            let (_registry, driver) = build(uri, &StatusBoard::default()).unwrap();
+            assert_eq!(driver.key_value().is_some(), expect, "{uri}");
+        }
+        check("consul://127.0.0.1:1", true);
+        check("consulkv://127.0.0.1:1", true);
+        check("etcd://127.0.0.1:1", true);
+        check("zookeeper://127.0.0.1:1", true);
+        check("embedded:", true);
+        check("portolan://127.0.0.1:1", false);
+    }
 }

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use portolan_model::Registry;
+use portolan_model::{KeyValue, Registry};
 use registry::RegistryTask;
 use runtime::{Shutdown, StatusBoard};
 use tempfile::TempDir;
@@ -19,6 +19,7 @@ use crate::uri::{RegistryUri, UriError};
 /// What drives it.
 pub(crate) struct Driver {
     task: RegistryTask,
+    keys: Arc<dyn KeyValue>,
     /// Removed with its content when the driver has ended.
     throw_away: Option<TempDir>,
 }
@@ -42,13 +43,21 @@ pub(crate) fn build(
     };
     let config = registry::Config { data_dir, warm_up: Duration::ZERO };
     let (registry, task) = registry::build(config, board).map_err(|e| refused(e.to_string()))?;
-    Ok((registry, Driver { task, throw_away }))
+    let keys = Arc::clone(&registry) as _;
+    Ok((registry, Driver { task, keys, throw_away }))
 }
 
 impl Driver {
+    /// The keys of the same store.
+    pub(crate) fn key_value(&self) -> Arc<dyn KeyValue> {
+        Arc::clone(&self.keys)
+    }
+
     /// Runs until shutdown.
     pub(crate) async fn run(self, shutdown: Shutdown) {
-        let Self { task, throw_away } = self;
+        let Self { task, keys, throw_away } = self;
+        // Whoever else has the registry keeps it open, not we.
+        drop(keys);
         task.run(shutdown).await;
         drop(throw_away);
     }

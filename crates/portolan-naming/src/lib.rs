@@ -1,10 +1,10 @@
 //! Naming over any registry: one interface, whichever cluster keeps the book.
 //!
-//! **Purpose**: open a registry by its URI and use it through the `Registry` seam; keep what was registered registered,
+//! **Purpose**: open a registry by its URI and use it through the seams `Registry` and `KeyValue`; keep what was registered registered,
 //! and what was known known, whatever the cluster goes through.
 //! **Knows**: registry URIs, and per backend its protocol, its layouts and its way to lose a session.
 //! **Must not know**: who uses it: the registrator, the gateway, a face, or somebody else's program.
-//! **Start at**: [`Naming`] (what a program uses), [`uri`] (what a URI says), `mirror` (what is known of the book, and who watches it), then a backend.
+//! **Start at**: [`Naming`] (what a program uses), [`uri`] (what a URI says), `mirror` (what is known of the book, and who watches it), `keys` (the same for keys), then a backend.
 //!
 //! # Quick start
 //!
@@ -59,6 +59,7 @@
 //! | [`RegistryError::NotOwner`](portolan_model::RegistryError::NotOwner) | a guard's drain after somebody else took the id | let go of the guard |
 //! | [`RegistryError::StaleIncarnation`](portolan_model::RegistryError::StaleIncarnation) | an older life than the one registered | register with a greater incarnation |
 //! | [`RegistryError::Limit`](portolan_model::RegistryError::Limit) | too many tags or attributes, or too long | say less |
+//! | [`KeyValueError`](portolan_model::KeyValueError) | [`Naming::key_value`]: a condition does not hold, a limit, no answer, or one that was lost | its variants say whether anything was changed |
 //! | [`blocking::Error`] | all of these; and a call within a runtime, no thread, nothing new in time | |
 
 #[cfg(any(feature = "zookeeper", feature = "consul", feature = "etcd", test))]
@@ -75,6 +76,8 @@ pub mod etcd;
 mod fixture;
 #[cfg(any(feature = "zookeeper", feature = "consul", feature = "etcd"))]
 mod keep;
+#[cfg(any(feature = "zookeeper", feature = "consul", feature = "etcd"))]
+mod keys;
 #[cfg(any(feature = "consul", feature = "etcd"))]
 #[cfg_attr(not(feature = "etcd"), expect(dead_code, reason = "some layouts are etcd's alone"))]
 mod leased;

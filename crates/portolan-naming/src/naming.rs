@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use portolan_model::{
-    Filter, Guard, Instance, InstanceId, Interest, Registration, Registry, RegistryError, ServiceName,
-    Subscription, View,
+    Filter, Guard, Instance, InstanceId, Interest, KeyValue, KeyValueError, Registration, Registry,
+    RegistryError, ServiceName, Subscription, View,
 };
 use runtime::{Shutdown, ShutdownTrigger, StatusBoard, Tasks, Unfinished};
 
@@ -49,6 +49,7 @@ pub struct Naming(Arc<Inner>);
 
 struct Inner {
     registry: Arc<dyn Registry>,
+    keys: Option<Arc<dyn KeyValue>>,
     tasks: Tasks,
     trigger: ShutdownTrigger,
     board: StatusBoard,
@@ -73,18 +74,25 @@ impl Naming {
         let home = Handle::try_current().map_err(|_| OpenError::NoRuntime)?;
         let board = StatusBoard::default();
         let (registry, driver) = crate::backend::build_with(uri, options, &board)?;
+        let keys = driver.key_value();
         let (trigger, shutdown) = Shutdown::new();
         let tasks = Tasks::new(board.clone());
         tasks.spawn("naming", driver.run(shutdown));
-        Ok(Self(Arc::new(Inner { registry, tasks, trigger, board, home: Some(home) })))
+        Ok(Self(Arc::new(Inner { registry, keys, tasks, trigger, board, home: Some(home) })))
     }
 
     /// Uses a registry that somebody else drives, for example one embedded in this process.
     pub fn over(registry: Arc<dyn Registry>) -> Self {
+        Self::over_both(registry, None)
+    }
+
+    /// The same with what keeps the keys beside it.
+    pub fn over_both(registry: Arc<dyn Registry>, keys: Option<Arc<dyn KeyValue>>) -> Self {
         let (trigger, _) = Shutdown::new();
         let board = StatusBoard::default();
         let home = Handle::try_current().ok();
-        Self(Arc::new(Inner { registry, tasks: Tasks::new(board.clone()), trigger, board, home }))
+        let tasks = Tasks::new(board.clone());
+        Self(Arc::new(Inner { registry, keys, tasks, trigger, board, home }))
     }
 
     /// Registers an instance and keeps it registered, through whatever happens to the registry, until the guard goes.
@@ -138,6 +146,15 @@ impl Naming {
     /// The seam below, for whoever needs all of it.
     pub fn registry(&self) -> &Arc<dyn Registry> {
         &self.0.registry
+    }
+
+    /// Small values that several processes share, kept by the same cluster. Nothing is read of them before they are asked
+    /// for.
+    ///
+    /// # Errors
+    /// [`KeyValueError::Unsupported`] where it keeps none: `portolan://`, and a registry given without them.
+    pub fn key_value(&self) -> Result<Arc<dyn KeyValue>, KeyValueError> {
+        self.0.keys.clone().ok_or_else(|| KeyValueError::Unsupported("this registry".into()))
     }
 
     /// How the registry fares, for people.

@@ -11,6 +11,7 @@
 
 pub mod cluster;
 pub mod key_value_battery;
+pub mod key_value_faults;
 pub mod memory_key_value;
 pub mod memory_registry;
 pub mod naming_battery;

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use consul_api::AgentSelf;
 use futures_util::{StreamExt, stream};
-use portolan_model::{Change, ServiceName};
+use portolan_model::{Change, KeyValue, ServiceName};
 use runtime::{Backoff, Reporter, Shutdown, State};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
@@ -19,6 +19,7 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 use super::config::{Config, Flavour};
 use super::desk::{Act, At, Desk, Done, Home};
 use super::job::Job;
+use super::key_value::Follower;
 use super::line::{Ask, Lines, Server, Trouble};
 use super::wanted::Call;
 use super::watch::{Seen, Session};
@@ -45,6 +46,7 @@ pub struct Driver {
     mirror: Mirror,
     commands: mpsc::Receiver<Job>,
     reporter: Reporter,
+    keys: Follower,
 }
 
 /// What can happen.
@@ -80,13 +82,28 @@ impl Driver {
         commands: mpsc::Receiver<Job>,
         reporter: Reporter,
     ) -> Self {
-        Self { config: Arc::new(config), mirror, commands, reporter }
+        let keys = Follower::new(&config.reach, config.datacenter.as_deref());
+        Self { config: Arc::new(config), mirror, commands, reporter, keys }
+    }
+
+    /// The keys that are kept in the same Consul, below `portolan-keys`; `None` over our own HTTP API, which has none yet.
+    /// They are read once somebody asks for them.
+    pub fn key_value(&self) -> Option<Arc<dyn KeyValue>> {
+        (self.config.flavour == Flavour::Consul).then(|| self.keys.handle())
     }
 
     /// Drives until shutdown. What this handle registered at a Consul agent is deregistered then; what it registered
     /// with a Portolan stays, as its registrations do not depend on who made them.
     pub async fn run(self, shutdown: Shutdown) {
-        let Self { config, mirror, mut commands, reporter } = self;
+        let keys = self.keys.clone();
+        tokio::select! {
+            () = self.drive(shutdown) => {}
+            never = keys.run() => match never {},
+        }
+    }
+
+    async fn drive(self, shutdown: Shutdown) {
+        let Self { config, mirror, mut commands, reporter, keys: _ } = self;
         let (events, mut seen) = mpsc::channel(256);
         let mut loop_ = Loop::new(config, mirror, reporter, events);
         loop_.seek(0);

@@ -27,6 +27,7 @@ mod desk;
 mod driver;
 mod form;
 mod job;
+mod key_value;
 pub mod kv;
 mod line;
 mod reach;

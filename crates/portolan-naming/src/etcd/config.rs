@@ -21,6 +21,7 @@ use crate::uri::{Credentials, RegistryUri, Server, UriError};
 ///
 /// Without a path, `json` keeps instances below `/portolan`, `registrator` right below `/` as gliderlabs/registrator does;
 /// with `skydns` the path is a domain and must be given (`etcd://host/apps.local?layout=skydns`).
+/// Keys are below `portolan-keys` and the instances' prefix: `portolan-keys/portolan//<key>`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Config {
     /// Servers, tried in this order.

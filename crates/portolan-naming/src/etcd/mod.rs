@@ -10,19 +10,22 @@ mod config;
 mod dial;
 mod form;
 mod grpc;
+mod key_value;
 mod proto;
 mod session;
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use portolan_model::Registry;
+use portolan_model::{KeyValue, Registry};
 use runtime::{Backoff, Reporter, Shutdown, State as Standing, StatusBoard};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep, timeout};
 
 pub use config::Config;
 
+use self::grpc::Client;
+use self::key_value::Follower;
 use self::session::{Desk, Ended};
 use crate::leased::{Book, Doubts, Handle, IN_HAND, Order, State, Traits};
 use crate::mirror::Mirror;
@@ -50,7 +53,9 @@ pub(crate) fn build_over(config: Config, mirror: Mirror, board: &StatusBoard) ->
         Handle { name: TRAITS.name, mirror: mirror.clone(), orders: sender, patience: config.timeout };
     let state =
         State::new(TRAITS, mirror.clone(), Book::new(config.layout.clone()), Doubts::new(config.grace));
-    let driver = Driver { config, mirror, state, orders, reporter: board.reporter("registry") };
+    let (line, shared) = watch::channel(None);
+    let keys = Follower::new(&config, shared);
+    let driver = Driver { config, mirror, state, orders, reporter: board.reporter("registry"), line, keys };
     (Arc::new(registry), driver)
 }
 
@@ -61,12 +66,27 @@ pub struct Driver {
     state: State,
     orders: mpsc::Receiver<Order>,
     reporter: Reporter,
+    line: watch::Sender<Option<Client>>,
+    keys: Follower,
 }
 
 impl Driver {
     /// Connects, follows and writes until shutdown, whatever etcd goes through. Then removes what was registered through
     /// the handle; should etcd be away, the lease will do that.
-    pub async fn run(mut self, shutdown: Shutdown) {
+    pub async fn run(self, shutdown: Shutdown) {
+        let keys = self.keys.clone();
+        tokio::select! {
+            () = self.drive(shutdown) => {}
+            never = keys.run() => match never {},
+        }
+    }
+
+    /// The keys that are kept in the same etcd, below `portolan-keys`. They are read once somebody asks for them.
+    pub fn key_value(&self) -> Arc<dyn KeyValue> {
+        self.keys.handle()
+    }
+
+    async fn drive(mut self, shutdown: Shutdown) {
         let since = Instant::now();
         let authorities = self.config.authorities();
         let mut backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(1));
@@ -82,9 +102,11 @@ impl Driver {
                 shutdown: &shutdown,
                 since,
                 server,
+                line: &self.line,
             };
             let begun = Instant::now();
             let ended = Box::pin(attempt(&mut desk, at)).await;
+            self.line.send_replace(None);
             self.state.disconnected();
             let reason = match ended {
                 Ok(Ended::Shutdown) => break,

@@ -68,12 +68,14 @@ pub(crate) struct DeleteRangeRequest {
 
 #[derive(Clone, PartialEq, Message)]
 pub(crate) struct RequestOp {
-    #[prost(oneof = "Request", tags = "2, 3")]
+    #[prost(oneof = "Request", tags = "1, 2, 3")]
     pub(crate) request: Option<Request>,
 }
 
 #[derive(Clone, PartialEq, Oneof)]
 pub(crate) enum Request {
+    #[prost(message, tag = "1")]
+    Range(RangeRequest),
     #[prost(message, tag = "2")]
     Put(PutRequest),
     #[prost(message, tag = "3")]
@@ -118,6 +120,15 @@ pub(crate) struct TxnResponse {
     pub(crate) header: Option<ResponseHeader>,
     #[prost(bool, tag = "2")]
     pub(crate) succeeded: bool,
+    /// One for each operation; empty where nothing was read.
+    #[prost(message, repeated, tag = "3")]
+    pub(crate) responses: Vec<ResponseOp>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct ResponseOp {
+    #[prost(message, optional, tag = "1")]
+    pub(crate) range: Option<RangeResponse>,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -242,6 +253,10 @@ pub(crate) fn unmodified_since(key: Bytes, mod_revision: i64) -> Compare {
 
 pub(crate) fn put(key: Bytes, value: Bytes, lease: i64) -> RequestOp {
     RequestOp { request: Some(Request::Put(PutRequest { key, value, lease })) }
+}
+
+pub(crate) fn get(key: Bytes) -> RequestOp {
+    RequestOp { request: Some(Request::Range(RangeRequest { key, ..RangeRequest::default() })) }
 }
 
 pub(crate) fn delete(key: Bytes) -> RequestOp {

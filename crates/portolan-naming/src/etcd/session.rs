@@ -8,7 +8,7 @@ use futures_util::StreamExt;
 use futures_util::future::OptionFuture;
 use futures_util::stream::FuturesUnordered;
 use runtime::{Reporter, Shutdown, State as Standing};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
 use super::config::Config;
@@ -23,7 +23,7 @@ use super::proto::{
 use crate::leased::{Call, Failed, LeaseId, Order, State};
 
 const RANGE: &str = "/etcdserverpb.KV/Range";
-const TXN: &str = "/etcdserverpb.KV/Txn";
+pub(super) const TXN: &str = "/etcdserverpb.KV/Txn";
 const WATCH: &str = "/etcdserverpb.Watch/Watch";
 const GRANT: &str = "/etcdserverpb.Lease/LeaseGrant";
 const KEEP_ALIVE: &str = "/etcdserverpb.Lease/LeaseKeepAlive";
@@ -35,12 +35,12 @@ const CALL: Duration = Duration::from_secs(3);
 /// How long a write, or a question about a lease, may take before it is sent again. A request that was on its way to a
 /// leader that died is lost, and etcd itself waits for it for 5 s. Sent again, it finds what it compares with changed if
 /// the first came true; should the first come true much later, it is seen to be nobody's wish any more.
-const SOON: Duration = Duration::from_millis(1500);
+pub(super) const SOON: Duration = Duration::from_millis(1500);
 /// How often a watch is asked how far it is, and how long it may be silent.
 const PROGRESS: Duration = Duration::from_secs(3);
 const SILENCE: Duration = Duration::from_secs(10);
 /// How often deadlines are looked at.
-const TICK: Duration = Duration::from_millis(200);
+pub(super) const TICK: Duration = Duration::from_millis(200);
 /// How long a farewell may take.
 const FAREWELL: Duration = Duration::from_secs(3);
 /// How many keys a page of a full read has.
@@ -64,6 +64,8 @@ pub(super) struct Desk<'a> {
     pub(super) orders: &'a mut mpsc::Receiver<Order>,
     pub(super) reporter: &'a Reporter,
     pub(super) shutdown: &'a Shutdown,
+    /// Where the connection is shown to whoever shares it.
+    pub(super) line: &'a watch::Sender<Option<Client>>,
     /// The moment that `now` counts from.
     pub(super) since: Instant,
     /// Who is at the other end.
@@ -105,6 +107,7 @@ impl Desk<'_> {
             client = self.authenticated(client) => client?,
             () = shutdown.triggered() => return Ok(()),
         };
+        self.line.send_replace(Some(client.clone()));
         loop {
             let begun = async {
                 let (revision, found) = read(&client, prefix).await?;
@@ -191,7 +194,7 @@ impl Desk<'_> {
         let now = self.since.elapsed();
         match answer {
             Answer::Written(number, answer) => {
-                let answer = answer.map(|TxnResponse { header, succeeded }| {
+                let answer = answer.map(|TxnResponse { header, succeeded, .. }| {
                     (succeeded, header.map_or(0, |header| header.revision))
                 });
                 self.state
@@ -237,7 +240,7 @@ impl Desk<'_> {
 }
 
 /// Reads every key below `prefix`, all as of one revision.
-async fn read(client: &Client, prefix: &[u8]) -> Result<(i64, Vec<KeyValue>), Fault> {
+pub(super) async fn read(client: &Client, prefix: &[u8]) -> Result<(i64, Vec<KeyValue>), Fault> {
     let end = range_end(prefix);
     let (mut key, mut limit, mut revision) = (Bytes::copy_from_slice(prefix), PAGE, 0);
     let mut found = Vec::new();
@@ -345,7 +348,7 @@ impl LeaseKeeper {
 }
 
 /// A watch of everything below the prefix.
-struct Watch {
+pub(super) struct Watch {
     asks: Asks,
     messages: Messages<WatchResponse>,
     /// Events of a revision that is not complete.
@@ -354,14 +357,14 @@ struct Watch {
     asked: Instant,
 }
 
-enum Told {
+pub(super) enum Told {
     /// Events, by revision.
     Events(Vec<(i64, Vec<Event>)>),
     Compacted,
 }
 
 impl Watch {
-    async fn open(client: &Client, prefix: &[u8], start_revision: i64) -> Result<Self, Fault> {
+    pub(super) async fn open(client: &Client, prefix: &[u8], start_revision: i64) -> Result<Self, Fault> {
         let key = Bytes::copy_from_slice(prefix);
         let create = WatchCreateRequest { range_end: range_end(&key), key, start_revision, fragment: true };
         let first = WatchRequest { ask: Some(WatchAsk::Create(create)) };
@@ -370,7 +373,7 @@ impl Watch {
     }
 
     /// Cancel-safe.
-    async fn next(&mut self) -> Result<Told, Fault> {
+    pub(super) async fn next(&mut self) -> Result<Told, Fault> {
         let ended = || Fault::Broken("the watch ended".to_owned());
         let told = self.messages.next().await?.ok_or_else(ended)?;
         self.heard = Instant::now();
@@ -388,7 +391,7 @@ impl Watch {
     }
 
     /// Notices a watch that is silent, although it was asked how far it is.
-    fn check(&mut self) -> Result<(), Fault> {
+    pub(super) fn check(&mut self) -> Result<(), Fault> {
         let now = Instant::now();
         if now - self.heard > SILENCE {
             return Err(Fault::Late(SILENCE));

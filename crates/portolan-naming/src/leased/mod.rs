@@ -20,6 +20,8 @@ mod state;
 use bytes::Bytes;
 
 pub(crate) use book::Book;
+#[cfg(feature = "etcd")]
+pub(crate) use book::revision_of;
 pub(crate) use decide::Command;
 pub(crate) use doubt::Doubts;
 pub(crate) use handle::Handle;

@@ -2,17 +2,19 @@
 //! asked for outlives sessions.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use portolan_model::{Change, InstanceId, Phase, Registration, RegistryError, Revision};
+use portolan_model::{Change, InstanceId, KeyValue, Phase, Registration, RegistryError, Revision};
 use runtime::{Backoff, Reporter, Shutdown, State, StatusBoard};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
-use zookeeper_client::{Acl, SessionInfo, SessionState};
+use zookeeper_client::{Acl, Client, SessionInfo, SessionState};
 
 use super::config::Config;
 use super::connection::{Connection, Refusal};
 use super::jobs::{Job, Jobs};
+use super::key_value::Follower;
 use super::plan::{Known, Plan, Wish};
 use super::session::{End, Session};
 use super::table::Table;
@@ -26,7 +28,12 @@ const LASTING: Duration = Duration::from_secs(1);
 
 /// Drives a registry in ZooKeeper: connects, watches, writes, and keeps registered what was registered through the handle
 /// that was built with it.
-pub struct Driver(Work);
+pub struct Driver {
+    work: Work,
+    /// Where the connection is shown to whoever shares it.
+    line: watch::Sender<Option<Client>>,
+    keys: Follower,
+}
 
 /// What outlives a session.
 pub(super) struct Work {
@@ -59,7 +66,9 @@ impl Driver {
         commands: mpsc::Receiver<Job>,
         board: &StatusBoard,
     ) -> Self {
-        Self(Work {
+        let (line, shared) = watch::channel(None);
+        let keys = Follower::new(&config, shared);
+        let work = Work {
             acl: config.access.entries(),
             table: Table::new(config.grace, config.reread_grace),
             config,
@@ -70,12 +79,26 @@ impl Driver {
             former: BTreeSet::new(),
             lived: Duration::ZERO,
             reporter: board.reporter("registry"),
-        })
+        };
+        Self { work, line, keys }
+    }
+
+    /// The keys that are kept in the same ZooKeeper, below `/portolan-keys`. They are read once somebody asks for them.
+    pub fn key_value(&self) -> Arc<dyn KeyValue> {
+        self.keys.handle()
     }
 
     /// Runs until shutdown. What is held is removed then; what cannot be, because ZooKeeper is away, goes with its session.
-    pub async fn run(mut self, shutdown: Shutdown) {
-        let work = &mut self.0;
+    pub async fn run(self, shutdown: Shutdown) {
+        let keys = self.keys.clone();
+        tokio::select! {
+            () = self.drive(shutdown) => {}
+            never = keys.run() => match never {},
+        }
+    }
+
+    async fn drive(mut self, shutdown: Shutdown) {
+        let work = &mut self.work;
         let mut backoff = Backoff::new(Duration::from_millis(20), Duration::from_secs(1));
         let mut resumed: Option<SessionInfo> = None;
         while !shutdown.is_triggered() {
@@ -88,7 +111,9 @@ impl Driver {
                     let session = connection.client.session().clone();
                     tracing::info!(session = %session.id(), again = resumed.is_some(), "zookeeper: connected");
                     let begun = Instant::now();
+                    self.line.send_replace(Some(connection.client.clone()));
                     let end = Session::new(work, connection.client.clone()).run(&shutdown).await;
+                    self.line.send_replace(None);
                     resumed = Some(session);
                     match end {
                         End::Shutdown => {
@@ -269,6 +294,6 @@ fn lost(state: SessionState) -> String {
 
 impl std::fmt::Debug for Driver {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Driver({:?})", self.0.config)
+        write!(f, "Driver({:?})", self.work.config)
     }
 }

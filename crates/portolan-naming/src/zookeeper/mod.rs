@@ -19,6 +19,8 @@ mod config;
 mod connection;
 mod driver;
 mod jobs;
+mod key_cut;
+mod key_value;
 mod layout;
 mod plan;
 mod session;

@@ -10,7 +10,7 @@ use super::plan::{Deed, Put};
 use super::table::{Found, Node, Sighting};
 
 /// Reads in one request, so that neither an answer nor a turn of a server is long.
-const AT_ONCE: usize = 128;
+pub(super) const AT_ONCE: usize = 128;
 
 /// Requests of a complete reading on their way.
 const IN_FLIGHT: usize = 4;
@@ -164,7 +164,7 @@ async fn transact(client: &Client, deed: &Deed, acl: &[Acl]) -> Result<(), Error
     Err(Error::NoNode)
 }
 
-async fn children(client: &Client, directories: &[String]) -> Result<Vec<String>, Error> {
+pub(super) async fn children(client: &Client, directories: &[String]) -> Result<Vec<String>, Error> {
     let mut paths = Vec::new();
     for chunk in directories.chunks(AT_ONCE) {
         let mut reader = client.new_multi_reader();
@@ -187,9 +187,9 @@ async fn children(client: &Client, directories: &[String]) -> Result<Vec<String>
     Ok(paths)
 }
 
-type Look = (String, Option<(Vec<u8>, Stat)>);
+pub(super) type Look = (String, Option<(Vec<u8>, Stat)>);
 
-async fn look(client: &Client, paths: &[String]) -> Result<Vec<Look>, Error> {
+pub(super) async fn look(client: &Client, paths: &[String]) -> Result<Vec<Look>, Error> {
     let mut reader = client.new_multi_reader();
     for path in paths {
         reader.add_get_data(path)?;
@@ -212,6 +212,6 @@ fn node(layout: &Layout, path: &str, body: &[u8], stat: &Stat) -> Node {
     }
 }
 
-fn transaction(zxid: i64) -> u64 {
+pub(super) fn transaction(zxid: i64) -> u64 {
     u64::try_from(zxid).unwrap_or_default()
 }

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use portolan_model::{
-    Change, Endpoint, Health, Incarnation, InstanceId, Interest, Owner, Phase, Protocol, Registration,
-    Registry, ServiceName, View, Weight,
+    Change, Endpoint, Health, Incarnation, InstanceId, Interest, KeyValue, Owner, Phase, Protocol,
+    Registration, Registry, ServiceName, View, Weight,
 };
 use runtime::{Report, Shutdown, ShutdownTrigger, StatusBoard};
 use tokio::task::JoinHandle;
@@ -15,6 +15,7 @@ use tokio::time::{Instant, timeout};
 /// A handle with its driver at work.
 pub(crate) struct Handle {
     pub(crate) registry: Arc<dyn Registry>,
+    pub(crate) keys: Arc<dyn KeyValue>,
     pub(crate) board: StatusBoard,
     trigger: ShutdownTrigger,
     driver: JoinHandle<()>,
@@ -23,8 +24,9 @@ pub(crate) struct Handle {
 pub(crate) fn open(uri: &str) -> Handle {
     let board = StatusBoard::default();
     let (registry, driver) = portolan_naming::build(uri, &board).unwrap();
+    let keys = driver.key_value().unwrap();
     let (trigger, shutdown) = Shutdown::new();
-    Handle { registry, board, trigger, driver: tokio::spawn(driver.run(shutdown)) }
+    Handle { registry, keys, board, trigger, driver: tokio::spawn(driver.run(shutdown)) }
 }
 
 impl Handle {

@@ -11,6 +11,7 @@
 mod battery;
 mod faults;
 mod handle;
+mod keys;
 mod kv;
 mod node;
 mod reach;

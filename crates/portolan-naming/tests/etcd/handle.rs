@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use portolan_model::{
-    Endpoint, Filter, Health, Incarnation, InstanceId, Owner, Protocol, Registration, Registry, ServiceName,
-    Weight,
+    Endpoint, Filter, Health, Incarnation, InstanceId, KeyValue, Owner, Protocol, Registration, Registry,
+    ServiceName, Weight,
 };
 use portolan_naming::etcd::{Config, build};
 use runtime::{Shutdown, ShutdownTrigger, StatusBoard};
@@ -16,6 +16,7 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
 pub(crate) struct Handle {
     pub(crate) registry: Arc<dyn Registry>,
+    pub(crate) keys: Arc<dyn KeyValue>,
     pub(crate) board: StatusBoard,
     trigger: ShutdownTrigger,
     driver: JoinHandle<()>,
@@ -26,9 +27,10 @@ impl Handle {
         let config = Config::from_uri(uri.parse().unwrap()).unwrap();
         let board = StatusBoard::default();
         let (registry, driver) = build(config, &board);
+        let keys = driver.key_value();
         let (trigger, shutdown) = Shutdown::new();
         let driver = tokio::spawn(driver.run(shutdown));
-        Self { registry, board, trigger, driver }
+        Self { registry, keys, board, trigger, driver }
     }
 
     /// Ends as a process does that is told to.

@@ -6,6 +6,7 @@ mod battery;
 mod faults;
 mod handle;
 mod kept;
+mod keys;
 mod leases;
 mod outside;
 mod secured;

@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test's verdict is a panic")]
 
 mod faults;
+mod keys;
 mod neighbours;
 mod secured;
 mod support;

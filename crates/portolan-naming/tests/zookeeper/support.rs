@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use portolan_model::{
-    Endpoint, Health, Incarnation, InstanceId, Interest, Owner, Protocol, Registration, Registry,
+    Endpoint, Health, Incarnation, InstanceId, Interest, KeyValue, Owner, Protocol, Registration, Registry,
     RegistryError, Revision, ServiceName, View, Weight,
 };
 use portolan_naming::zookeeper::{Config, build};
@@ -19,6 +19,7 @@ pub(super) const PATIENCE: Duration = Duration::from_secs(40);
 /// A registry with its driver at work.
 pub(super) struct Opened {
     pub(super) registry: Arc<dyn Registry>,
+    pub(super) keys: Arc<dyn KeyValue>,
     board: StatusBoard,
     tasks: Tasks,
     trigger: ShutdownTrigger,
@@ -33,10 +34,11 @@ impl Opened {
         let config = Config::from_uri(uri.parse().unwrap()).unwrap();
         let board = StatusBoard::default();
         let (registry, driver) = build(config, &board);
+        let keys = driver.key_value();
         let (trigger, shutdown) = Shutdown::new();
         let tasks = Tasks::new(board.clone());
         tasks.spawn("registry driver", driver.run(shutdown));
-        Self { registry, board, tasks, trigger }
+        Self { registry, keys, board, tasks, trigger }
     }
 
     /// Ends as a process does that is told to stop.

@@ -14,13 +14,14 @@ mod session;
 use std::sync::Arc;
 use std::time::Duration;
 
-use portolan_model::Registry;
+use portolan_model::{KeyValue, Registry};
 use runtime::{Backoff, Reporter, Shutdown, State as Standing, StatusBoard};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep};
 
 pub use config::{Config, SCHEMES};
 
+use super::key_value::Follower;
 use super::line::Server;
 use crate::leased::{Book, Doubts, Handle, IN_HAND, Order, State, Traits};
 use crate::mirror::Mirror;
@@ -44,7 +45,8 @@ pub(crate) fn build_over(config: Config, mirror: Mirror, board: &StatusBoard) ->
         Handle { name: TRAITS.name, mirror: mirror.clone(), orders: sender, patience: config.timeout };
     let state =
         State::new(TRAITS, mirror.clone(), Book::new(config.layout.clone()), Doubts::new(config.grace));
-    let driver = Driver { config, mirror, state, orders, reporter: board.reporter("registry") };
+    let keys = Follower::new(&config.reach, None);
+    let driver = Driver { config, mirror, state, orders, reporter: board.reporter("registry"), keys };
     (Arc::new(handle), driver)
 }
 
@@ -55,12 +57,26 @@ pub struct Driver {
     state: State,
     orders: mpsc::Receiver<Order>,
     reporter: Reporter,
+    keys: Follower,
 }
 
 impl Driver {
     /// Follows and writes until shutdown, whatever Consul goes through. Then removes what was registered through the handle;
     /// should Consul be away, the end of the session does that.
-    pub async fn run(mut self, shutdown: Shutdown) {
+    pub async fn run(self, shutdown: Shutdown) {
+        let keys = self.keys.clone();
+        tokio::select! {
+            () = self.drive(shutdown) => {}
+            never = keys.run() => match never {},
+        }
+    }
+
+    /// The keys that are kept in the same Consul, below `portolan-keys`. They are read once somebody asks for them.
+    pub fn key_value(&self) -> Arc<dyn KeyValue> {
+        self.keys.handle()
+    }
+
+    async fn drive(mut self, shutdown: Shutdown) {
         let since = Instant::now();
         let servers = Server::all(&self.config.reach);
         let mut backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(1));

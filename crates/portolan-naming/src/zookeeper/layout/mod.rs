@@ -6,12 +6,14 @@
 
 mod curator;
 mod extras;
-mod names;
+pub(super) mod names;
 mod registrator;
 #[cfg(test)]
 mod tests;
 
 use portolan_model::{Phase, Registration, ServiceName};
+
+use super::key_value::ROOT as KEYS;
 
 /// The largest body that is written or read. ZooKeeper's own limit is one MiB for a whole request.
 pub(super) const BODY_LIMIT: usize = 1_000_000;
@@ -63,7 +65,8 @@ impl Layout {
 
     /// The path of a child of the root; `None` for what is no service.
     pub(super) fn directory_named(&self, name: &str) -> Option<String> {
-        let ours = !(self.base.is_empty() && name == "zookeeper");
+        // ZooKeeper's own, and our keys.
+        let ours = !(self.base.is_empty() && (name == "zookeeper" || name == KEYS));
         (ours && ServiceName::new(names::decoded(name)).is_ok()).then(|| format!("{}/{name}", self.base))
     }
 

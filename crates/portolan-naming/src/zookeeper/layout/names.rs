@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 /// `text` as a node name.
-pub(super) fn encoded(text: &str) -> String {
+pub(in crate::zookeeper) fn encoded(text: &str) -> String {
     // The whole name is special, so its first character is written otherwise. `zookeeper` is ZooKeeper's own below the root.
     let special = matches!(text, "." | ".." | "zookeeper");
     let mut name = String::with_capacity(text.len());
@@ -22,7 +22,7 @@ pub(super) fn encoded(text: &str) -> String {
 }
 
 /// The text that `name` stands for: only what [`encoded`] would have written is decoded, all else was meant as it is.
-pub(super) fn decoded(name: &str) -> String {
+pub(in crate::zookeeper) fn decoded(name: &str) -> String {
     let plain = || name.to_owned();
     let mut bytes = Vec::with_capacity(name.len());
     let mut rest = name.bytes();

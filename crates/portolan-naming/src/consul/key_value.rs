@@ -1,0 +1,224 @@
+//! Keys in Consul: `portolan-keys/<key>`, in its own key/value store.
+//!
+//! A key's revision is its `ModifyIndex`. A blocking query follows the whole prefix and answers with all of it at each
+//! change: Consul knows no differences. Writes are transactions of checks and changes; a guarded removal is two steps,
+//! because `delete-cas` takes a key that is gone already for one that it removed.
+//!
+//! Each write has a connection of its own, and one that breaks is not asked again: the first request may have been done,
+//! and a second would find its own change in the way.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use consul_api::{Base64, KeyEntry, KeyOperation, KeyVerb, TxnAnswer, TxnOperation, TxnResult};
+use portolan_model::{After, Entry, Key, KeyValue, Pending, Revision, Step};
+
+use super::DEADLINE;
+use super::line::{Answer, Ask, Line, Server, Trouble};
+use super::reach::Reach;
+use super::wanted::encoded;
+use crate::keys::{self, Basis, Cluster, Keys, Known, follow_on};
+
+/// What Consul says of nothing.
+const NOT_FOUND: u16 = 404;
+/// Where all keys are.
+const ROOT: &str = "portolan-keys/";
+/// Writes of one process under way: each has a connection.
+const TURNS: usize = 16;
+/// How long a request may take that waits for nothing.
+const LIMIT: Duration = Duration::from_secs(3);
+/// How long a query waits for news, and how long its answer may take then: Consul adds up to a sixteenth.
+const WAIT: &str = "45s";
+const WAIT_LIMIT: Duration = Duration::from_secs(55);
+
+/// Where keys are.
+#[derive(Clone)]
+struct Store {
+    servers: Arc<[Arc<Server>]>,
+    /// The one to ask next.
+    at: Arc<AtomicUsize>,
+    /// As it stands in a query.
+    datacenter: Arc<str>,
+}
+
+/// Feeds what is known from a blocking query, on whichever server answers.
+#[derive(Clone)]
+pub(super) struct Follower {
+    store: Store,
+    known: Known,
+}
+
+impl Follower {
+    pub(super) fn new(reach: &Reach, datacenter: Option<&str>) -> Self {
+        let datacenter = datacenter.map(|name| format!("&dc={}", encoded(name)));
+        let servers = Server::all(reach).into();
+        let datacenter = datacenter.unwrap_or_default().into();
+        Self { store: Store { servers, at: Arc::default(), datacenter }, known: Known::default() }
+    }
+
+    pub(super) fn handle(&self) -> Arc<dyn KeyValue> {
+        Arc::new(Keys::new(self.store.clone(), self.known.clone(), TURNS, DEADLINE))
+    }
+
+    pub(super) async fn run(self) -> Infallible {
+        follow_on(self.known.clone(), || self.store.follow(&self.known)).await
+    }
+}
+
+impl Store {
+    fn line(&self) -> Line {
+        let at = self.at.load(Ordering::Relaxed) % self.servers.len();
+        Line::new(Arc::clone(&self.servers[at]))
+    }
+
+    /// This server is of no use now.
+    fn turn_to_another(&self) {
+        self.at.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Follows one server for as long as it answers. Returns why it does no more.
+    async fn follow(&self, known: &Known) -> String {
+        let mut line = self.line();
+        let mut index = 0;
+        loop {
+            // The first answer must not be older than what is known; the next ones follow from it.
+            let how =
+                if index == 0 { "&consistent".to_owned() } else { format!("&index={index}&wait={WAIT}") };
+            let ask = nothing_is_an_answer(format!("/v1/kv/{ROOT}?recurse{how}{}", self.datacenter));
+            let limit = if index == 0 { LIMIT } else { WAIT_LIMIT };
+            let read = line.ask(&ask, limit).await.and_then(|answer| listed(&answer));
+            match read {
+                Ok((at, entries)) => {
+                    known.reset(Revision(at), entries);
+                    // Consul's rule for an index that went back.
+                    index = if at < index { 0 } else { at.max(1) };
+                }
+                Err(trouble) => {
+                    self.turn_to_another();
+                    return trouble.to_string();
+                }
+            }
+        }
+    }
+
+    async fn read(&self, keys: &[Key]) -> Result<Basis<Line>, keys::Trouble> {
+        let mut line = self.line();
+        let mut kept = Vec::with_capacity(keys.len());
+        for key in keys {
+            let name = encoded(&format!("{ROOT}{key}"));
+            let ask = nothing_is_an_answer(format!("/v1/kv/{name}?consistent{}", self.datacenter));
+            let read = line.ask(&ask, LIMIT).await.and_then(|answer| listed(&answer));
+            let (_, found) = read.map_err(|trouble| self.unread(&trouble))?;
+            kept.push(found.into_iter().find(|entry| entry.key == *key));
+        }
+        Ok(Basis { kept, more: line })
+    }
+
+    async fn write(&self, mut line: Line, steps: &[Step]) -> Result<Option<Revision>, keys::Trouble> {
+        let refused = |error: serde_json::Error| keys::Trouble::Refused(error.to_string());
+        let body = serde_json::to_vec(&transaction(steps)).map_err(refused)?;
+        let query = self.datacenter.replacen('&', "?", 1);
+        let answer = match line.ask(&Ask::put(format!("/v1/txn{query}"), body), LIMIT).await {
+            Ok(answer) => answer,
+            Err(trouble) => return self.unwritten(&trouble),
+        };
+        let lost = |trouble: Trouble| keys::Trouble::Lost(trouble.to_string());
+        let TxnAnswer { results } = answer.json().map_err(lost)?;
+        let indexes = results.into_iter().flatten().map(|TxnResult::Kv(entry)| entry.modify_index);
+        if let (true, Some(newest)) = (steps.iter().any(is_put), indexes.max()) {
+            return Ok(Some(Revision(newest)));
+        }
+        // Nobody says when a key went; what is read after it is at least as new.
+        let ask = format!("/v1/kv/{ROOT}?keys&separator=%2F&consistent{}", self.datacenter);
+        let answer = line.ask(&nothing_is_an_answer(ask), LIMIT).await.map_err(lost)?;
+        Ok(Some(Revision(answer.index.unwrap_or_default())))
+    }
+
+    fn unread(&self, trouble: &Trouble) -> keys::Trouble {
+        if matches!(trouble, Trouble::Refused { status: 401 | 403, .. }) {
+            return keys::Trouble::Refused(format!("consul {trouble}"));
+        }
+        self.turn_to_another();
+        keys::Trouble::Away(trouble.to_string())
+    }
+
+    fn unwritten(&self, trouble: &Trouble) -> Result<Option<Revision>, keys::Trouble> {
+        let said = format!("consul {trouble}");
+        match trouble {
+            Trouble::Refused { status: 409, .. } => Ok(None),
+            Trouble::Refused { status: 400..=499, .. } => Err(keys::Trouble::Refused(said)),
+            // It looks for its leader before it does anything.
+            Trouble::Refused { text, .. } if text.contains("No cluster leader") => {
+                Err(keys::Trouble::Away(said))
+            }
+            Trouble::Refused { .. } | Trouble::Unreachable(_) | Trouble::Nonsense(_) => {
+                self.turn_to_another();
+                Err(keys::Trouble::Lost(said))
+            }
+        }
+    }
+}
+
+impl Cluster for Store {
+    type Basis = Line;
+
+    fn read<'a>(&'a self, keys: &'a [Key]) -> Pending<'a, Result<Basis<Line>, keys::Trouble>> {
+        Box::pin(self.read(keys))
+    }
+
+    fn write<'a>(
+        &'a self,
+        line: Line,
+        steps: &'a [Step],
+    ) -> Pending<'a, Result<Option<Revision>, keys::Trouble>> {
+        Box::pin(self.write(line, steps))
+    }
+}
+
+/// Asks to read what may not be there.
+fn nothing_is_an_answer(path: String) -> Ask {
+    Ask::get(path).or(&[NOT_FOUND])
+}
+
+/// An answer's index, and the entries that are keys.
+fn listed(answer: &Answer) -> Result<(u64, Vec<Arc<Entry>>), Trouble> {
+    let index = answer.index.ok_or_else(|| Trouble::Nonsense("an answer without an index".to_owned()))?;
+    if answer.status == NOT_FOUND {
+        return Ok((index, Vec::new()));
+    }
+    let entries: Vec<KeyEntry> = answer.json()?;
+    let entry = |KeyEntry { key, value, modify_index }: KeyEntry| {
+        let key = Key::new(key.strip_prefix(ROOT)?).ok()?;
+        let value = value.unwrap_or_default().0.into();
+        Some(Arc::new(Entry { key, value, revision: Revision(modify_index) }))
+    };
+    Ok((index, entries.into_iter().filter_map(entry).collect()))
+}
+
+fn is_put(step: &Step) -> bool {
+    matches!(step.after, After::Value(_))
+}
+
+/// Every key as it was read, and what changes.
+fn transaction(steps: &[Step]) -> Vec<TxnOperation> {
+    let mut operations = Vec::new();
+    for step in steps {
+        let index = step.before.as_ref().map(|entry| entry.revision.0);
+        let mut push = |verb, value: Option<&[u8]>, index| {
+            let (key, value) = (format!("{ROOT}{}", step.key), value.map(|value| Base64(value.to_vec())));
+            operations.push(TxnOperation::Kv(KeyOperation { verb, key, value, index }));
+        };
+        match (&step.after, index) {
+            (After::Value(value), index) => push(KeyVerb::Cas, Some(value), Some(index.unwrap_or(0))),
+            (After::Same | After::Nothing, None) => push(KeyVerb::CheckNotExists, None, None),
+            (After::Same, index) => push(KeyVerb::CheckIndex, None, index),
+            (After::Nothing, index) => {
+                push(KeyVerb::CheckIndex, None, index);
+                push(KeyVerb::Delete, None, None);
+            }
+        }
+    }
+    operations
+}

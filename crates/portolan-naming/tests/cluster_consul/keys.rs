@@ -1,0 +1,77 @@
+//! Keys in Consul: the battery, what is really there, and what a fault does to writers.
+
+use std::sync::Arc;
+
+use portolan_model::{Condition, Key, KeyChange, KeyValueError, Prefix};
+use portolan_naming::consul::{Config, build};
+use runtime::StatusBoard;
+use testkit::cluster::consul::Consul;
+use testkit::{key_value_battery, key_value_faults};
+
+use crate::handle::open;
+
+fn key(text: &str) -> Key {
+    Key::new(text).unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn keys_pass_the_battery() {
+    let cluster = Consul::start(3);
+    let uri = format!("consul://{}", cluster.authorities());
+    let (one, other) = (open(&uri), open(&uri));
+    key_value_battery::run(Arc::clone(&one.keys), Arc::clone(&other.keys)).await;
+
+    one.keys.put(key("a/b"), (*b"1").into(), Condition::Always).await.unwrap();
+    assert_eq!(cluster.get(1, "/v1/kv/portolan-keys/a/b?raw&consistent").as_deref(), Some("1"));
+    let mut watch = other.keys.watch(Prefix::under(&key("z")));
+    assert!(matches!(watch.next().await, Some(KeyChange::Reset(_))));
+    cluster.put(2, "/v1/kv/portolan-keys/z/", "no key").unwrap();
+    cluster.put(2, "/v1/kv/portolan-keys/z/1", "2").unwrap();
+    let Some(KeyChange::Upsert(entry)) = watch.next().await else { panic!("a value") };
+    assert_eq!((entry.key.as_str(), &*entry.value), ("z/1", &b"2"[..]));
+    one.close().await;
+    other.close().await;
+    assert_eq!(watch.next().await, None, "the registry is closed");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_leader_dies_while_many_write() {
+    let mut cluster = Consul::start(3);
+    let uri = format!("consul://{}", cluster.authorities());
+    let handles: Vec<_> = (0..3).map(|_| open(&uri)).collect();
+    let keys: Vec<_> = handles.iter().map(|handle| Arc::clone(&handle.keys)).collect();
+    let told = key_value_faults::no_write_is_lost_or_doubled(&keys, async || {
+        let leader = cluster.leader();
+        cluster.kill(leader);
+    })
+    .await;
+    println!("{told:?}");
+    for handle in handles {
+        handle.close().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn keys_are_read_while_consul_is_away() {
+    let mut cluster = Consul::start(1);
+    let handle = open(&format!("consul://{}", cluster.authorities()));
+    handle.keys.put(key("a"), (*b"1").into(), Condition::Always).await.unwrap();
+    let mut watch = handle.keys.watch(Prefix::all());
+    assert!(matches!(watch.next().await, Some(KeyChange::Reset(_))));
+    cluster.kill(0);
+    let refused = handle.keys.put(key("a"), (*b"2").into(), Condition::Always).await;
+    assert!(matches!(refused, Err(KeyValueError::Unavailable(_))), "{refused:?}");
+    assert_eq!(*handle.keys.get(key("a")).await.unwrap().unwrap().value, *b"1");
+    cluster.launch(0);
+    while handle.keys.put(key("a"), (*b"2").into(), Condition::Always).await.is_err() {}
+    let Some(KeyChange::Upsert(entry)) = watch.next().await else { panic!("a value") };
+    assert_eq!(*entry.value, *b"2", "and no reset");
+    handle.close().await;
+}
+
+#[test]
+fn our_own_face_has_no_keys() {
+    let config = Config::from_uri("portolan://127.0.0.1:1".parse().unwrap()).unwrap();
+    let (_registry, driver) = build(config, &StatusBoard::default());
+    assert!(driver.key_value().is_none());
+}
