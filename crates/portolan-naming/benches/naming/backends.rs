@@ -110,12 +110,12 @@ impl Backend {
     fn uri(&self, agent: usize) -> String {
         match self {
             Self::Embedded { .. } => "embedded:".to_owned(),
-            Self::Portolan(face) => format!("portolan://127.0.0.1:{}?{WRITE_LIMIT}", face.port),
+            Self::Portolan(face) => format!("portolan://127.0.0.1:{}", face.port),
             Self::Etcd(cluster) => format!("etcd://{}/services?{WRITE_LIMIT}", cluster.authorities()),
             Self::ZooKeeper(cluster) => {
                 format!("zookeeper://{}/services?{WRITE_LIMIT}", cluster.authorities())
             }
-            Self::Consul(cluster) => format!("consul://{}?{WRITE_LIMIT}", cluster.authority(agent)),
+            Self::Consul(cluster) => format!("consul://{}", cluster.authority(agent)),
         }
     }
 }
