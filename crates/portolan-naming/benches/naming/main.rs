@@ -12,6 +12,7 @@
 mod backends;
 
 use std::future::Future;
+use std::process::Command;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -44,19 +45,30 @@ struct Plan {
 
 fn main() {
     let plan = Plan::parse();
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    if let [kind] = plan.backends[..] {
+        return measure_one(kind, &plan);
+    }
     println!(
         "one by one: a registration until another handle's subscriber has it, ms; then {} of",
         plan.instances
     );
     println!("{SERVICES} services, {WRITERS} at a time; CPU and memory are the client's\n");
+    // Each in a process of its own, so that none has the memory that another left.
     for kind in &plan.backends {
-        runtime.block_on(async {
-            let backend = Backend::start(*kind);
-            measure(*kind, &backend, &plan).await;
-            backend.end().await;
-        });
+        let mut command = Command::new(std::env::current_exe().unwrap());
+        command.args(["--backends", kind.name(), "--samples", &plan.samples.to_string()]);
+        let measured = command.args(["--instances", &plan.instances.to_string()]).status().unwrap();
+        assert!(measured.success(), "{} could not be measured", kind.name());
     }
+}
+
+fn measure_one(kind: Kind, plan: &Plan) {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    runtime.block_on(async {
+        let backend = Backend::start(kind);
+        measure(kind, &backend, plan).await;
+        backend.end().await;
+    });
 }
 
 impl Plan {
