@@ -9,7 +9,9 @@
 //!   slightly different numbers, each in a row that only grows.
 //! - **What vanishes may come back.** After a cluster lost its memory (its index went back), and when the last instances
 //!   of a service vanish while they are well (an agent restarted without its data), they stay for a while: their owners
-//!   register them again. Not so when this handle removed them.
+//!   register them again. Not so when this handle removed them. Longer still are those kept whose node was out of reach:
+//!   Consul removes a *server* that it has not heard of for some seconds, with all that its agent registered, and it is
+//!   the agent that is gone then, not they.
 //! - **Silence may be nobody's who is silent.** When the last usable instances of a service are critical only because no
 //!   sign of life came (Consul restarts with such checks critical), they stay as they were for a while: either the signs
 //!   come again, or nobody is left to send a request to anyway.
@@ -31,12 +33,18 @@ use super::row::Row;
 /// driver waits before it tries a server again. Not so where what vanishes is believed at once.
 const SILENCE: Duration = Duration::from_secs(5);
 
+/// How long the last instances of a service stay when they vanish while their node is out of reach: their owner has to
+/// find another agent first.
+const OUT_OF_REACH: Duration = Duration::from_secs(15);
+
 /// See the module's head.
 #[derive(Debug)]
 pub(super) struct Book {
     rows: BTreeMap<InstanceId, BTreeMap<String, Row>>,
     services: BTreeMap<ServiceName, BTreeSet<(InstanceId, String)>>,
     shown: BTreeMap<InstanceId, Arc<Instance>>,
+    /// Those shown whose node is out of reach.
+    unreached: BTreeSet<InstanceId>,
     last: Revision,
     /// Whether all services were read once; until then nobody has seen a revision.
     filled: bool,
@@ -56,6 +64,7 @@ impl Book {
             rows: BTreeMap::new(),
             services: BTreeMap::new(),
             shown: BTreeMap::new(),
+            unreached: BTreeSet::new(),
             last: Revision::default(),
             filled: false,
             grace,
@@ -226,8 +235,13 @@ impl Book {
             return None;
         }
         let of_doubt = self.doubt.filter(|until| *until > now);
-        let last_ones = !self.services.contains_key(instance.service()) && instance.takes_new_work();
-        let of_grace = last_ones.then_some(now + self.grace).filter(|until| *until > now);
+        let grace = match (self.unreached.contains(instance.id()), instance.takes_new_work()) {
+            (true, _) if !self.grace.is_zero() => self.grace.max(OUT_OF_REACH),
+            (_, true) => self.grace,
+            (_, false) => Duration::ZERO,
+        };
+        let last_ones = !self.services.contains_key(instance.service());
+        let of_grace = last_ones.then_some(now + grace).filter(|until| *until > now);
         of_doubt.max(of_grace)
     }
 
@@ -259,6 +273,11 @@ impl Book {
     fn show(&mut self, row: Row) -> Vec<Change> {
         let id = row.id().clone();
         self.vanished.remove(&id);
+        if row.reachable {
+            self.unreached.remove(&id);
+        } else {
+            self.unreached.insert(id.clone());
+        }
         let before = self.shown.get(&id).cloned();
         let same = |known: &Arc<Instance>| known.registration == row.registration && known.phase == row.phase;
         if before.as_ref().is_some_and(same) {
@@ -281,6 +300,7 @@ impl Book {
 
     fn remove(&mut self, id: &InstanceId) -> Option<Change> {
         self.vanished.remove(id);
+        self.unreached.remove(id);
         let instance = self.shown.remove(id)?;
         let revision = self.next(0);
         Some(Change::Remove { revision, service: instance.service().clone(), id: id.clone() })

@@ -58,6 +58,8 @@ pub(super) struct Desk {
     home: Option<Home>,
     /// Which configured server is which node's agent, as far as met.
     agents: BTreeMap<String, At>,
+    /// What an agent that was the home before holds still, whether the catalog shows it or not.
+    strays: BTreeMap<InstanceId, At>,
 }
 
 /// The agent that registrations of this handle go to.
@@ -111,6 +113,7 @@ impl Desk {
             progress: None,
             home: None,
             agents: BTreeMap::new(),
+            strays: BTreeMap::new(),
         }
     }
 
@@ -223,11 +226,27 @@ impl Desk {
         self.agents.insert(node, at);
     }
 
+    /// An agent that was the home before is back, and holds these. It would bring them back into the catalog within a minute.
+    pub(super) fn back(&mut self, at: At, held: impl IntoIterator<Item = InstanceId>) {
+        for id in held {
+            if self.wanted.contains_key(&id) {
+                self.agenda.now(id.clone());
+                self.strays.insert(id, at);
+            }
+        }
+    }
+
     /// An act has ended.
     pub(super) fn done(&mut self, done: &Done, now: Instant) {
         let id = &done.act.id;
         self.busy.remove(id);
         self.agenda.now(id.clone());
+        let removed = |at: &At| {
+            done.act.calls.iter().any(|(of, call)| of == at && matches!(call, Call::Deregister { .. }))
+        };
+        if done.failed.is_none() && self.strays.get(id).is_some_and(removed) {
+            self.strays.remove(id);
+        }
         if let (None, [(_, Call::Look { service })]) = (&done.failed, &done.act.calls[..]) {
             self.asked.remove(id);
             return self.proven(id, service, done.index);

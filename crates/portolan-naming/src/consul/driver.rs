@@ -13,20 +13,19 @@ use futures_util::{StreamExt, stream};
 use portolan_model::{Change, KeyValue, ServiceName};
 use runtime::{Backoff, Reporter, Shutdown, State};
 use tokio::sync::mpsc;
-use tokio::task::JoinSet;
-use tokio::time::{Instant, sleep, sleep_until, timeout};
+use tokio::task::{AbortHandle, JoinSet};
+use tokio::time::{Instant, sleep_until, timeout};
 
 use super::config::{Config, Flavour};
 use super::desk::{Act, At, Desk, Done, Home};
+use super::errands::{CALL_LIMIT, Told, acted, meet, pulse, revisit, seek};
 use super::job::Job;
 use super::key_value::Follower;
-use super::line::{Ask, Lines, Server, Trouble};
+use super::line::{Lines, Server, Trouble};
 use super::wanted::Call;
 use super::watch::{Seen, Session};
 use crate::mirror::Mirror;
 
-/// How long one call may take.
-const CALL_LIMIT: Duration = Duration::from_secs(3);
 /// How many acts run at a time. With the queries they stay below half of the 200 connections that an agent takes from
 /// one address: a gateway and a registrator may share a host.
 const ACTS: usize = 16;
@@ -34,11 +33,12 @@ const ACTS: usize = 16;
 const WAITING: usize = 4096;
 /// How long nothing that vanishes is believed gone after the cluster has lost its memory.
 const DOUBT: Duration = Duration::from_secs(15);
-/// How often the home is asked whether it lives, and how long it may think about it.
-const PULSE: Duration = Duration::from_secs(1);
-const PULSE_LIMIT: Duration = Duration::from_secs(2);
 /// How long a clean shutdown takes at most to deregister.
 const FAREWELL: Duration = Duration::from_secs(3);
+/// How many are said at a time, and how long an answer is waited for: an agent that cannot reach its leader answers
+/// nobody for some seconds, and does all that it was asked afterwards.
+const FAREWELLS: usize = 64;
+const FAREWELL_CALL: Duration = Duration::from_millis(500);
 
 /// Keeps a handle's promises until shutdown. Without it the handle knows nothing and writes nothing.
 pub struct Driver {
@@ -55,24 +55,6 @@ enum Event {
     Seen(Seen),
     Task(Told),
     Time,
-}
-
-/// What a task of the driver's own came to.
-enum Told {
-    Done(Done),
-    /// A server is somebody's agent. The one to register with, if `home`.
-    Met {
-        at: At,
-        about: AgentSelf,
-        home: bool,
-    },
-    /// The home does not answer.
-    Lost {
-        at: At,
-        why: String,
-    },
-    /// Nobody else was met; nothing follows from it.
-    Nothing,
 }
 
 impl Driver {
@@ -155,6 +137,12 @@ struct Loop {
     unread: Option<BTreeSet<ServiceName>>,
     led: bool,
     trouble: Option<String>,
+    /// Since when everything is read, so that the cluster works.
+    read_since: Option<Instant>,
+    /// When the home answered a call last.
+    answered: Option<Instant>,
+    /// What asks the home whether it lives.
+    pulse: Option<AbortHandle>,
     /// The last word of somebody who refused; until something succeeds.
     refused: Option<String>,
 }
@@ -185,6 +173,9 @@ impl Loop {
             unread: None,
             led: true,
             trouble: None,
+            read_since: None,
+            answered: None,
+            pulse: None,
             refused: None,
         }
     }
@@ -209,12 +200,10 @@ impl Loop {
             Event::Seen(Seen::Broken { why, again }) => self.broken(why, again),
             Event::Task(Told::Done(done)) => self.done(&done),
             Event::Task(Told::Met { at, about, home }) => self.met(at, about, home),
-            Event::Task(Told::Lost { at, why }) => {
-                tracing::warn!(server = %self.servers[at].server(), why, "the agent to register with does not answer");
-                self.trouble = Some(why);
-                self.desk.unsettle();
-                self.seek(at + 1);
-                self.report();
+            Event::Task(Told::Lost { at, why }) => self.lost(at, why),
+            Event::Task(Told::Back { at, held }) => {
+                tracing::info!(server = %self.servers[at].server(), held = held.len(), "an agent is back");
+                self.desk.back(at, held);
             }
             Event::Task(Told::Nothing) | Event::Time => {}
         }
@@ -307,6 +296,7 @@ impl Loop {
             return;
         }
         self.backoff.reset();
+        self.read_since.get_or_insert_with(Instant::now);
         if !self.desk.book.is_filled() {
             self.desk.book.fill(self.listed.map_or(0, |(_, index)| index));
             self.mirror.reset(self.desk.book.revision(), self.desk.book.all());
@@ -326,6 +316,7 @@ impl Loop {
             tracing::info!(server = %session.server(), why, "reading goes on elsewhere or anew");
         }
         self.unread = None;
+        self.read_since = None;
         self.desk.read_anew();
         self.led = true;
         let wait = if again {
@@ -341,7 +332,19 @@ impl Loop {
 
     fn done(&mut self, done: &Done) {
         self.acting -= 1;
-        self.desk.done(done, Instant::now());
+        let now = Instant::now();
+        self.desk.done(done, now);
+        if let Some(home) = self.desk.home().map(|home| home.at) {
+            match &done.failed {
+                Some((at, _, Trouble::Unreachable(why))) if *at == home => {
+                    self.stalls(home, why.clone(), now);
+                }
+                Some(_) | None if done.act.calls.iter().any(|(at, _)| *at == home) => {
+                    self.answered = Some(now);
+                }
+                Some(_) | None => {}
+            }
+        }
         let refused = match &done.failed {
             Some((_, _, trouble @ Trouble::Refused { status: 401 | 403, .. })) => Some(trouble.to_string()),
             Some(_) => return,
@@ -351,6 +354,31 @@ impl Loop {
             self.refused = refused;
             self.report();
         }
+    }
+
+    /// The home lives, and does not answer calls. Without a leader none does: it holds them until there is one. But one whose
+    /// connection to a leader that vanished has not broken yet answers nobody for half a minute, while others work.
+    fn stalls(&mut self, home: At, why: String, now: Instant) {
+        let long_ago = |then: Option<Instant>| then.is_none_or(|then| now - then > CALL_LIMIT);
+        let works = self.led && self.read_since.is_some() && long_ago(self.read_since);
+        if works && long_ago(self.answered) && self.servers.len() > 1 {
+            self.lost(home, why);
+        }
+    }
+
+    /// The home is given up; unless it was already.
+    fn lost(&mut self, at: At, why: String) {
+        if self.desk.home().is_none_or(|home| home.at != at) {
+            return;
+        }
+        tracing::warn!(server = %self.servers[at].server(), why, "the agent to register with does not answer");
+        self.trouble = Some(why);
+        self.desk.unsettle();
+        self.seek(at + 1);
+        if self.config.flavour == Flavour::Consul {
+            self.tasks.spawn(revisit(self.servers[at].clone(), at));
+        }
+        self.report();
     }
 
     fn met(&mut self, at: At, about: AgentSelf, home: bool) {
@@ -368,7 +396,9 @@ impl Loop {
         }
         tracing::info!(server = %self.servers[at].server(), node, "registering here");
         self.desk.settle(Home { at, node, foreign });
-        self.tasks.spawn(pulse(self.servers[at].clone(), at));
+        self.answered = Some(Instant::now());
+        let before = self.pulse.replace(self.tasks.spawn(pulse(self.servers[at].clone(), at)));
+        before.inspect(AbortHandle::abort);
         for other in (0..self.servers.len()).filter(|other| *other != at) {
             self.tasks.spawn(meet(self.servers[other].clone(), other));
         }
@@ -409,78 +439,16 @@ impl Loop {
         self.tasks.abort_all();
         self.mirror.end();
         let acts = self.desk.farewell();
-        let farewells =
-            acts.into_iter().map(|act| acted(self.servers.clone(), Arc::clone(&self.config), act));
-        let all = stream::iter(farewells).buffer_unordered(ACTS).for_each(async |_| {});
+        let farewells = acts.into_iter().map(|act| {
+            let said = acted(self.servers.clone(), Arc::clone(&self.config), act);
+            timeout(FAREWELL_CALL, said)
+        });
+        let all = stream::iter(farewells).buffer_unordered(FAREWELLS).for_each(async |_| {});
         if timeout(FAREWELL, all).await.is_err() {
             tracing::warn!(
                 "not all could be deregistered in time; the rest goes when its time to live has passed"
             );
         }
         self.reporter.say(State::Stopped, "");
-    }
-}
-
-/// Makes the calls of an act, one after the other.
-async fn acted(servers: Vec<Lines>, config: Arc<Config>, act: Act) -> Told {
-    let (mut failed, mut index) = (None, None);
-    for (n, (at, call)) in act.calls.iter().enumerate() {
-        let answer = match call.ask(&config) {
-            Ok(ask) => servers[*at].ask(&ask, CALL_LIMIT).await,
-            // The handle has checked it before; so it is said as a server would.
-            Err(limit) => Err(Trouble::Refused { status: 400, text: limit.to_string() }),
-        };
-        let trouble = match answer {
-            Ok(answer) => {
-                index = answer.index;
-                continue;
-            }
-            Err(trouble) => trouble,
-        };
-        // An agent and the catalog are told apart from each other: one that is gone or does not know it stops nothing.
-        let goes_on = matches!(call, Call::Deregister { .. } | Call::Forget { .. });
-        if matches!(trouble, Trouble::Refused { status: 404, .. }) && goes_on {
-            continue;
-        }
-        tracing::debug!(id = %act.id, server = %servers[*at].server(), %trouble, "a call failed");
-        failed = Some((*at, call.clone(), trouble));
-        if !goes_on || n + 1 == act.calls.len() {
-            break;
-        }
-    }
-    Told::Done(Done { act, failed, index })
-}
-
-/// Asks one server after the other who it is, until one answers.
-async fn seek(servers: Vec<Lines>, from: At) -> Told {
-    let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(2));
-    loop {
-        for n in 0..servers.len() {
-            let at = (from + n) % servers.len();
-            if let Ok(about) = about(&servers[at]).await {
-                return Told::Met { at, about, home: true };
-            }
-        }
-        sleep(backoff.next(fastrand::u64(..))).await;
-    }
-}
-
-async fn meet(server: Lines, at: At) -> Told {
-    let met = about(&server).await;
-    met.map_or(Told::Nothing, |about| Told::Met { at, about, home: false })
-}
-
-async fn about(server: &Lines) -> Result<AgentSelf, Trouble> {
-    server.ask(&Ask::get("/v1/agent/self"), PULSE_LIMIT).await?.json()
-}
-
-/// Asks the home whether it lives, until it does not. An agent without a leader lives: what it was told it keeps.
-async fn pulse(server: Lines, at: At) -> Told {
-    loop {
-        sleep(PULSE).await;
-        let answer = server.ask(&Ask::get("/v1/status/leader"), PULSE_LIMIT).await;
-        if let Err(Trouble::Unreachable(why)) = answer {
-            return Told::Lost { at, why };
-        }
     }
 }

@@ -83,10 +83,10 @@ impl Store {
         let mut line = self.line();
         let mut index = 0;
         loop {
-            // The first answer must not be older than what is known; the next ones follow from it.
-            let how =
-                if index == 0 { "&consistent".to_owned() } else { format!("&index={index}&wait={WAIT}") };
-            let ask = nothing_is_an_answer(format!("/v1/kv/{ROOT}?recurse{how}{}", self.datacenter));
+            // No answer may be older than what is known: also one to a query that waits, for a leader that was elected
+            // meanwhile would show what it has applied so far.
+            let how = if index == 0 { String::new() } else { format!("&index={index}&wait={WAIT}") };
+            let ask = nothing_is_an_answer(format!("/v1/kv/{ROOT}?recurse&consistent{how}{}", self.datacenter));
             let limit = if index == 0 { LIMIT } else { WAIT_LIMIT };
             let read = line.ask(&ask, limit).await.and_then(|answer| listed(&answer));
             match read {

@@ -18,13 +18,14 @@
 //!
 //! `config` and `reach` say what can be said in a URI, `form` and `row` how an instance looks in Consul, `book` what is known, `wanted`
 //! and `desk` what to ask of whom; `line` and `tls` are the connections, `watch` and `cursor` the queries,
-//! `driver` the loop.
+//! `driver` the loop and `errands` its tasks.
 
 mod book;
 mod config;
 mod cursor;
 mod desk;
 mod driver;
+mod errands;
 mod form;
 mod job;
 mod key_value;

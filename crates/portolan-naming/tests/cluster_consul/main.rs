@@ -1,12 +1,6 @@
 //! The Consul adapter on real clusters of three servers, and on its ways to reach one.
 
-#![expect(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::print_stdout,
-    reason = "a test's verdict is a panic"
-)]
+#![expect(clippy::unwrap_used, clippy::panic, clippy::print_stdout, reason = "a test's verdict is a panic")]
 
 mod battery;
 mod faults;

@@ -116,6 +116,26 @@ fn the_last_ones_that_vanish_while_well_are_kept_for_a_while() {
 }
 
 #[test]
+fn those_of_a_node_out_of_reach_are_kept_for_longer() {
+    let now = Instant::now();
+    let away = || {
+        let mut row = Row { reachable: false, ..row("web", "a", "n", 1) };
+        row.registration.health = Health::Critical;
+        row
+    };
+    #[track_caller]
+    fn check(mut book: Book, row: Row, now: Instant, expect: Option<Duration>) {
+        book.take(&name("web"), vec![row], now);
+        book.fill(1);
+        book.take(&name("web"), vec![], now);
+        assert_eq!(book.next_expiry().map(|until| until - now), expect);
+    }
+    check(Book::new(Duration::from_secs(2)), away(), now, Some(OUT_OF_REACH));
+    check(Book::new(Duration::from_secs(2)), Row { reachable: true, ..away() }, now, None);
+    check(Book::new(Duration::ZERO), away(), now, None);
+}
+
+#[test]
 fn what_is_expected_to_vanish_is_believed() {
     let mut book = Book::new(Duration::from_secs(2));
     take(&mut book, "web", vec![row("web", "a", "n", 1)]);

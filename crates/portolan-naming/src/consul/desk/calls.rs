@@ -45,7 +45,14 @@ impl Desk {
             Need::NothingUntil(due) => {
                 let at_home = shown.is_some_and(|row| row.node == home.node);
                 let elsewhere = rows.iter().filter(|row| at_home && row.node != home.node);
-                let calls = elsewhere.flat_map(|row| removal(row, home, &self.agents, true)).collect();
+                let mut calls: Vec<_> =
+                    elsewhere.flat_map(|row| removal(row, home, &self.agents, true)).collect();
+                if let Some(at) = self.strays.get(id).filter(|at| at_home && **at != home.at) {
+                    let deregister = (*at, Call::Deregister { service_id: id.to_string() });
+                    if !calls.contains(&deregister) {
+                        calls.push(deregister);
+                    }
+                }
                 if let Some(due) = due {
                     self.agenda.at(id, due);
                 }

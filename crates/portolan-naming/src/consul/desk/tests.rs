@@ -153,6 +153,18 @@ fn a_copy_elsewhere_is_removed_once_it_is_at_home() {
 }
 
 #[test]
+fn what_an_agent_brings_back_is_removed_there() {
+    let mut stage = registered();
+    stage.desk.settle(Home { at: 1, node: "m".to_owned(), foreign: None });
+    assert_eq!(stage.asks(), "1:register");
+    stage.desk.back(0, [said().id, InstanceId::new("somebody-else's").unwrap()]);
+    assert_eq!(stage.asks(), "", "it has to be at its new home first");
+    stage.read(7, vec![row("m", false, 7)]);
+    assert_eq!(stage.asks(), "0:deregister");
+    assert_eq!(stage.asks(), "", "once");
+}
+
+#[test]
 fn a_write_that_fails_leaves_nothing() {
     #[track_caller]
     fn check(mut stage: Stage, goal: Goal, asks: &str, then: &str) {
