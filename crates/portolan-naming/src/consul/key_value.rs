@@ -86,7 +86,8 @@ impl Store {
             // No answer may be older than what is known: also one to a query that waits, for a leader that was elected
             // meanwhile would show what it has applied so far.
             let how = if index == 0 { String::new() } else { format!("&index={index}&wait={WAIT}") };
-            let ask = nothing_is_an_answer(format!("/v1/kv/{ROOT}?recurse&consistent{how}{}", self.datacenter));
+            let ask =
+                nothing_is_an_answer(format!("/v1/kv/{ROOT}?recurse&consistent{how}{}", self.datacenter));
             let limit = if index == 0 { LIMIT } else { WAIT_LIMIT };
             let read = line.ask(&ask, limit).await.and_then(|answer| listed(&answer));
             match read {

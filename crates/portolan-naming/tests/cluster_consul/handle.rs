@@ -15,7 +15,8 @@ use tokio::time::{Instant, timeout};
 /// A handle with its driver at work.
 pub(crate) struct Handle {
     pub(crate) registry: Arc<dyn Registry>,
-    pub(crate) keys: Arc<dyn KeyValue>,
+    /// None over our own HTTP API.
+    keys: Option<Arc<dyn KeyValue>>,
     pub(crate) board: StatusBoard,
     trigger: ShutdownTrigger,
     driver: JoinHandle<()>,
@@ -24,12 +25,16 @@ pub(crate) struct Handle {
 pub(crate) fn open(uri: &str) -> Handle {
     let board = StatusBoard::default();
     let (registry, driver) = portolan_naming::build(uri, &board).unwrap();
-    let keys = driver.key_value().unwrap();
+    let keys = driver.key_value();
     let (trigger, shutdown) = Shutdown::new();
     Handle { registry, keys, board, trigger, driver: tokio::spawn(driver.run(shutdown)) }
 }
 
 impl Handle {
+    pub(crate) fn keys(&self) -> Arc<dyn KeyValue> {
+        self.keys.clone().unwrap()
+    }
+
     /// As on a clean shutdown.
     pub(crate) async fn close(self) {
         self.trigger.trigger();

@@ -1,7 +1,5 @@
 //! Keys in Consul: the battery, what is really there, and what a fault does to writers.
 
-use std::sync::Arc;
-
 use portolan_model::{Condition, Key, KeyChange, KeyValueError, Prefix};
 use portolan_naming::consul::{Config, build};
 use runtime::StatusBoard;
@@ -19,11 +17,11 @@ async fn keys_pass_the_battery() {
     let cluster = Consul::start(3);
     let uri = format!("consul://{}", cluster.authorities());
     let (one, other) = (open(&uri), open(&uri));
-    key_value_battery::run(Arc::clone(&one.keys), Arc::clone(&other.keys)).await;
+    key_value_battery::run(one.keys(), other.keys()).await;
 
-    one.keys.put(key("a/b"), (*b"1").into(), Condition::Always).await.unwrap();
+    one.keys().put(key("a/b"), (*b"1").into(), Condition::Always).await.unwrap();
     assert_eq!(cluster.get(1, "/v1/kv/portolan-keys/a/b?raw&consistent").as_deref(), Some("1"));
-    let mut watch = other.keys.watch(Prefix::under(&key("z")));
+    let mut watch = other.keys().watch(Prefix::under(&key("z")));
     assert!(matches!(watch.next().await, Some(KeyChange::Reset(_))));
     cluster.put(2, "/v1/kv/portolan-keys/z/", "no key").unwrap();
     cluster.put(2, "/v1/kv/portolan-keys/z/1", "2").unwrap();
@@ -39,7 +37,7 @@ async fn a_leader_dies_while_many_write() {
     let mut cluster = Consul::start(3);
     let uri = format!("consul://{}", cluster.authorities());
     let handles: Vec<_> = (0..3).map(|_| open(&uri)).collect();
-    let keys: Vec<_> = handles.iter().map(|handle| Arc::clone(&handle.keys)).collect();
+    let keys: Vec<_> = handles.iter().map(|handle| handle.keys()).collect();
     let told = key_value_faults::no_write_is_lost_or_doubled(&keys, async || {
         let leader = cluster.leader();
         cluster.kill(leader);
@@ -55,15 +53,15 @@ async fn a_leader_dies_while_many_write() {
 async fn keys_are_read_while_consul_is_away() {
     let mut cluster = Consul::start(1);
     let handle = open(&format!("consul://{}", cluster.authorities()));
-    handle.keys.put(key("a"), (*b"1").into(), Condition::Always).await.unwrap();
-    let mut watch = handle.keys.watch(Prefix::all());
+    handle.keys().put(key("a"), (*b"1").into(), Condition::Always).await.unwrap();
+    let mut watch = handle.keys().watch(Prefix::all());
     assert!(matches!(watch.next().await, Some(KeyChange::Reset(_))));
     cluster.kill(0);
-    let refused = handle.keys.put(key("a"), (*b"2").into(), Condition::Always).await;
+    let refused = handle.keys().put(key("a"), (*b"2").into(), Condition::Always).await;
     assert!(matches!(refused, Err(KeyValueError::Unavailable(_))), "{refused:?}");
-    assert_eq!(*handle.keys.get(key("a")).await.unwrap().unwrap().value, *b"1");
+    assert_eq!(*handle.keys().get(key("a")).await.unwrap().unwrap().value, *b"1");
     cluster.launch(0);
-    while handle.keys.put(key("a"), (*b"2").into(), Condition::Always).await.is_err() {}
+    while handle.keys().put(key("a"), (*b"2").into(), Condition::Always).await.is_err() {}
     let Some(KeyChange::Upsert(entry)) = watch.next().await else { panic!("a value") };
     assert_eq!(*entry.value, *b"2", "and no reset");
     handle.close().await;
