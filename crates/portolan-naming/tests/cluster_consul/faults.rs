@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use portolan_model::{Health, Registration, View, Weight};
 use serde_json::Value;
+use testkit::cluster::Cluster;
 use testkit::cluster::consul::Consul;
 use tokio::time::{Instant, sleep, timeout};
 

@@ -3,6 +3,7 @@
 use portolan_model::{Condition, Key, KeyChange, KeyValueError, Prefix};
 use portolan_naming::consul::{Config, build};
 use runtime::StatusBoard;
+use testkit::cluster::Cluster;
 use testkit::cluster::consul::Consul;
 use testkit::{key_value_battery, key_value_faults};
 

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use portolan_model::{Guard, View};
 use serde_json::Value;
+use testkit::cluster::Cluster;
 use testkit::cluster::consul::Consul;
 use tokio::time::{Instant, sleep, timeout};
 

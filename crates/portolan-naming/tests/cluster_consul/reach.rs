@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use portolan_model::{Filter, RegistryError};
 use runtime::State;
+use testkit::cluster::Cluster;
 use testkit::cluster::consul::Consul;
 use tokio::time::{sleep, timeout};
 

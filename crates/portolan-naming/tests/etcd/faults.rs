@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use portolan_model::{Interest, Registry, RegistryError, ServiceName, View};
+use testkit::cluster::Cluster;
 use testkit::cluster::etcd::Etcd;
 use tokio::task::JoinHandle;
 

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use portolan_model::{Interest, Registration, RegistryError, View};
 use portolan_naming::{Driver, Options, build_with};
 use runtime::{Shutdown, ShutdownTrigger, StatusBoard};
+use testkit::cluster::Cluster;
 use testkit::cluster::etcd::Etcd;
 use tokio::task::JoinHandle;
 

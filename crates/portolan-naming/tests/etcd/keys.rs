@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use portolan_model::{Condition, Key, KeyChange, KeyValueError, Prefix, Revision};
+use testkit::cluster::Cluster;
 use testkit::cluster::etcd::Etcd;
 use testkit::{key_value_battery, key_value_faults};
 

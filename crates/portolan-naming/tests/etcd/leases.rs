@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use portolan_model::{Guard, Incarnation, Owner, Phase};
+use testkit::cluster::Cluster;
 use testkit::cluster::etcd::Etcd;
 
 use crate::handle::{Handle, said, until};

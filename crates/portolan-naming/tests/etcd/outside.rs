@@ -1,6 +1,7 @@
 //! What others write, and what others read.
 
 use portolan_model::{Filter, ServiceName};
+use testkit::cluster::Cluster;
 use testkit::cluster::etcd::Etcd;
 
 use crate::handle::{Handle, said, until};

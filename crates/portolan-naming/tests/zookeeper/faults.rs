@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use portolan_model::{Guard, Incarnation, InstanceId};
+use testkit::cluster::Cluster;
 use testkit::cluster::zookeeper::ZooKeeper;
 use zookeeper_client::Client;
 

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use portolan_model::{Condition, Key, KeyChange, KeyValueError, Prefix};
+use testkit::cluster::Cluster;
 use testkit::cluster::zookeeper::ZooKeeper;
 use testkit::{key_value_battery, key_value_faults};
 use zookeeper_client::{Acls, Client, CreateMode};

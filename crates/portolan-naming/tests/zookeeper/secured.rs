@@ -6,6 +6,7 @@ use std::process::Command;
 
 use portolan_model::{Filter, ServiceName};
 use rcgen::{CertificateParams, KeyPair};
+use testkit::cluster::Cluster;
 use testkit::cluster::zookeeper::ZooKeeper;
 use zookeeper_client::Client;
 

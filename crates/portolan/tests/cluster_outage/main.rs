@@ -12,6 +12,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
+use testkit::cluster::Cluster;
 use testkit::cluster::consul::Consul;
 use testkit::cluster::etcd::Etcd;
 use testkit::cluster::zookeeper::ZooKeeper;
@@ -24,42 +25,6 @@ const OUTAGE: Duration = Duration::from_secs(60);
 
 /// Instances that take the load.
 const NAMES: [&str; 3] = ["a", "b", "c"];
-
-/// A cluster's servers, all at once.
-trait Servers: Send {
-    fn kill_all(&mut self);
-    /// Returns once they serve.
-    fn launch_all(&mut self);
-}
-
-impl Servers for Etcd {
-    fn kill_all(&mut self) {
-        (0..3).for_each(|n| self.kill(n));
-    }
-    fn launch_all(&mut self) {
-        (0..3).for_each(|n| self.launch(n));
-        self.leader();
-    }
-}
-
-impl Servers for Consul {
-    fn kill_all(&mut self) {
-        (0..3).for_each(|n| self.kill(n));
-    }
-    fn launch_all(&mut self) {
-        (0..3).for_each(|n| self.launch(n));
-        self.leader();
-    }
-}
-
-impl Servers for ZooKeeper {
-    fn kill_all(&mut self) {
-        self.kill_all();
-    }
-    fn launch_all(&mut self) {
-        self.launch_all();
-    }
-}
 
 #[test]
 fn no_request_fails_while_the_registry_is_gone() {
@@ -81,7 +46,7 @@ fn no_request_fails_while_the_registry_is_gone() {
 }
 
 #[allow(clippy::print_stderr, reason = "what was measured is worth keeping")]
-fn outage(kind: &str, uri: &str, mut servers: impl Servers) {
+fn outage(kind: &str, uri: &str, mut servers: impl Cluster) {
     let (writer, gateway) = (Role::start(uri), Role::start(uri));
     let samples: Vec<_> = NAMES.iter().map(|name| writer.add(name)).collect();
     until("the gateway knows the service", || {

@@ -2,33 +2,30 @@
 
 use std::fs;
 use std::io::{Read, Write};
-use std::net::{Ipv4Addr, SocketAddrV4, TcpStream};
+use std::net::{SocketAddrV4, TcpStream};
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use super::net::Net;
-use super::process::{Process, free_ports};
+use super::process::free_ports;
+use super::servers::{Cluster, Servers, in_memory};
 
 /// How long servers may take to agree on a leader.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A cluster of Consul servers, each with its agent, in a directory of its own. Ended on drop.
 pub struct Consul {
-    directory: tempfile::TempDir,
-    servers: Vec<Server>,
+    servers: Servers,
+    ports: Vec<Ports>,
     extra: String,
-    net: Option<Net>,
 }
 
-struct Server {
-    host: Ipv4Addr,
+struct Ports {
     http: u16,
     https: u16,
     lan: u16,
     rpc: u16,
-    process: Option<Process>,
 }
 
 impl Consul {
@@ -42,83 +39,36 @@ impl Consul {
         Self::begin(size, extra, None)
     }
 
-    /// The same with each server on a host of its own; see [`Consul::net`].
+    /// The same with each server on a host of its own; see [`Cluster::net`].
     pub fn start_apart(size: usize) -> Self {
         Self::begin(size, |_| String::new(), Some(Net::new(size)))
     }
 
-    /// The hosts of servers that are apart.
-    pub fn net(&self) -> &Net {
-        self.net.as_ref().expect("servers on hosts of their own")
-    }
-
     fn begin(size: usize, extra: impl FnOnce(&Path) -> String, net: Option<Net>) -> Self {
-        // In memory where that can be had: an agent syncs three files per registration, and tests are not about disks.
-        let memory = Path::new("/dev/shm");
-        let directory = if memory.is_dir() { tempfile::tempdir_in(memory) } else { tempfile::tempdir() };
-        let directory = directory.expect("a directory");
-        let ports = free_ports(4 * size);
-        let server = |(n, p): (usize, &[u16])| Server {
-            host: net.as_ref().map_or(Ipv4Addr::LOCALHOST, |net| net.address(n)),
-            http: p[0],
-            https: p[1],
-            lan: p[2],
-            rpc: p[3],
-            process: None,
-        };
-        let servers = ports.chunks(4).enumerate().map(server).collect();
+        // An agent syncs three files per registration, and tests are not about disks.
+        let directory = in_memory();
         let extra = extra(directory.path());
-        let mut cluster = Self { servers, directory, extra, net };
-        (0..size).for_each(|n| cluster.launch(n));
-        cluster.leader();
+        let ports = |p: &[u16]| Ports { http: p[0], https: p[1], lan: p[2], rpc: p[3] };
+        let ports = free_ports(4 * size).chunks(4).map(ports).collect();
+        let mut cluster = Self { servers: Servers::new(directory, size, net), ports, extra };
+        cluster.launch_all();
         cluster
     }
 
     /// `host:port,…` of all servers, for a URI.
     pub fn authorities(&self) -> String {
-        let all = (0..self.servers.len()).map(|n| self.authority(n));
+        let all = (0..self.servers.size()).map(|n| self.authority(n));
         all.collect::<Vec<_>>().join(",")
     }
 
     /// `host:port` of one server.
     pub fn authority(&self, n: usize) -> String {
-        format!("{}:{}", self.servers[n].host, self.servers[n].http)
+        format!("{}:{}", self.servers.host(n), self.ports[n].http)
     }
 
     /// `host:port` of one server for those who come by TLS.
     pub fn tls_authority(&self, n: usize) -> String {
-        format!("{}:{}", self.servers[n].host, self.servers[n].https)
-    }
-
-    /// Ends a server as a power cut would.
-    pub fn kill(&mut self, n: usize) {
-        self.servers[n].process.take().expect("a running server").kill();
-    }
-
-    /// Makes a server deaf and mute; its sockets stay open.
-    pub fn stop(&self, n: usize) {
-        self.servers[n].process.as_ref().expect("a running server").stop();
-    }
-
-    /// Ends a [`Consul::stop`].
-    pub fn cont(&self, n: usize) {
-        self.servers[n].process.as_ref().expect("a running server").cont();
-    }
-
-    /// Starts a server that was killed, with what it had on disk.
-    pub fn launch(&mut self, n: usize) {
-        let log = self.directory.path().join(format!("{n}.log"));
-        let settings = self.directory.path().join(format!("{n}.json"));
-        fs::write(&settings, self.settings(n)).expect("settings");
-        let more = self.directory.path().join(format!("{n}-extra.json"));
-        fs::write(&more, if self.extra.is_empty() { "{}" } else { &self.extra }).expect("settings");
-        let program = program();
-        let mut command = match &self.net {
-            Some(net) => net.on(n, &program.to_string_lossy()),
-            None => Command::new(program),
-        };
-        command.arg("agent").arg("-config-file").arg(settings).arg("-config-file").arg(more);
-        self.servers[n].process = Some(Process::start(command, &log));
+        format!("{}:{}", self.servers.host(n), self.ports[n].https)
     }
 
     /// Takes from a killed server's agent what it knows of its own registrations.
@@ -133,41 +83,24 @@ impl Consul {
         let _none = fs::remove_dir_all(self.data(n));
     }
 
-    /// Kills all servers and starts them again.
-    pub fn restart_all(&mut self) {
-        self.kill_all();
-        self.launch_all();
-    }
-
-    /// Kills all servers.
-    pub fn kill_all(&mut self) {
-        (0..self.servers.len()).for_each(|n| self.kill(n));
-    }
-
-    /// Starts all servers and waits until they have a leader.
-    pub fn launch_all(&mut self) {
-        (0..self.servers.len()).for_each(|n| self.launch(n));
-        self.leader();
-    }
-
     /// The running server that leads, waiting for one that all running ones agree upon.
     pub fn leader(&self) -> usize {
         let begun = Instant::now();
         while begun.elapsed() < PATIENCE {
-            let running = (0..self.servers.len()).filter(|n| self.servers[*n].process.is_some());
+            let running = (0..self.servers.size()).filter(|n| self.servers.runs(*n));
             let mut words: Vec<_> =
                 running.map(|n| self.get(n, "/v1/status/leader").unwrap_or_default()).collect();
             words.dedup();
             let port = |word: &str| word.trim().trim_matches('"').rsplit(':').next()?.parse::<u16>().ok();
             if let [word] = &words[..]
-                && let Some(leader) =
-                    self.servers.iter().position(|s| port(word) == Some(s.rpc) && s.process.is_some())
+                && let Some(leader) = self.ports.iter().position(|ports| port(word) == Some(ports.rpc))
+                && self.servers.runs(leader)
             {
                 return leader;
             }
             sleep(Duration::from_millis(50));
         }
-        panic!("no leader; see {}", self.directory.path().display());
+        panic!("no leader; the first server says:\n{}", self.servers.said(0));
     }
 
     /// What a server answers to a `GET`; `None` if it is no success.
@@ -181,10 +114,10 @@ impl Consul {
     }
 
     fn ask(&self, n: usize, method: &str, path: &str, body: &str) -> Option<String> {
-        let Server { host, http, .. } = &self.servers[n];
+        let address = SocketAddrV4::new(self.servers.host(n), self.ports[n].http);
         // A host that is cut off says nothing at all.
         let limit = Duration::from_secs(2);
-        let mut stream = TcpStream::connect_timeout(&SocketAddrV4::new(*host, *http).into(), limit).ok()?;
+        let mut stream = TcpStream::connect_timeout(&address.into(), limit).ok()?;
         stream.set_read_timeout(Some(limit)).ok()?;
         let length = body.len();
         let request =
@@ -197,13 +130,16 @@ impl Consul {
     }
 
     fn data(&self, n: usize) -> PathBuf {
-        self.directory.path().join(format!("data-{n}"))
+        self.servers.path(format!("data-{n}"))
     }
 
     fn settings(&self, n: usize) -> String {
-        let Server { host, http, https, lan, rpc, .. } = &self.servers[n];
-        let others: Vec<_> = self.servers.iter().map(|s| format!("\"{}:{}\"", s.host, s.lan)).collect();
-        let (join, size) = (others.join(","), self.servers.len());
+        let Ports { http, https, lan, rpc } = &self.ports[n];
+        let (host, size) = (self.servers.host(n), self.servers.size());
+        let lans = self.ports.iter().enumerate();
+        let join: Vec<_> =
+            lans.map(|(n, ports)| format!("\"{}:{}\"", self.servers.host(n), ports.lan)).collect();
+        let join = join.join(",");
         let data = self.data(n);
         let data = data.display();
         // `raft_multiplier` 1 is what Consul recommends for production: elections take a second, not five.
@@ -215,6 +151,31 @@ impl Consul {
             "ports":{{"http":{http},"https":{},"serf_lan":{lan},"serf_wan":-1,"server":{rpc},"dns":-1,"grpc":-1}}}}"#,
             if self.extra.contains("cert_file") { i32::from(*https) } else { -1 },
         )
+    }
+}
+
+impl Cluster for Consul {
+    fn servers(&self) -> &Servers {
+        &self.servers
+    }
+
+    fn servers_mut(&mut self) -> &mut Servers {
+        &mut self.servers
+    }
+
+    fn launch(&mut self, n: usize) {
+        let settings = self.servers.path(format!("{n}.json"));
+        fs::write(&settings, self.settings(n)).expect("settings");
+        let more = self.servers.path(format!("{n}-extra.json"));
+        fs::write(&more, if self.extra.is_empty() { "{}" } else { &self.extra }).expect("settings");
+        let mut command = self.servers.command(n, &program().to_string_lossy());
+        command.arg("agent").arg("-config-file").arg(settings).arg("-config-file").arg(more);
+        self.servers.run(n, command);
+    }
+
+    /// They are once they have a leader.
+    fn ready(&self) {
+        self.leader();
     }
 }
 

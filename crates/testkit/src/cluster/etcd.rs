@@ -1,22 +1,21 @@
 //! etcd members on loopback.
 
-use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::time::{Duration, Instant};
 
 use super::net::Net;
-use super::process::{Process, free_ports};
+use super::process::free_ports;
+use super::servers::{Cluster, Servers};
 
 /// How long members may take to agree on a leader.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A cluster of etcd members, in a directory of its own. Ended on drop.
 pub struct Etcd {
-    directory: tempfile::TempDir,
-    members: Vec<Member>,
+    servers: Servers,
+    ports: Vec<Ports>,
     security: Security,
-    net: Option<Net>,
 }
 
 /// How clients come in.
@@ -26,11 +25,9 @@ pub struct Security {
     pub tls: Option<(PathBuf, PathBuf, PathBuf)>,
 }
 
-struct Member {
-    host: Ipv4Addr,
+struct Ports {
     client: u16,
     peer: u16,
-    process: Option<Process>,
 }
 
 impl Etcd {
@@ -44,89 +41,45 @@ impl Etcd {
         Self::begin(size, security, None)
     }
 
-    /// The same with each member on a host of its own; see [`Etcd::net`].
+    /// The same with each member on a host of its own; see [`Cluster::net`].
     pub fn start_apart(size: usize) -> Self {
         Self::begin(size, Security::default(), Some(Net::new(size)))
     }
 
-    /// The hosts of members that are apart.
-    pub fn net(&self) -> &Net {
-        self.net.as_ref().expect("members on hosts of their own")
-    }
-
     fn begin(size: usize, security: Security, net: Option<Net>) -> Self {
         let directory = tempfile::tempdir().expect("a directory");
-        let ports = free_ports(2 * size);
-        let host = |n| net.as_ref().map_or(Ipv4Addr::LOCALHOST, |net| net.address(n));
-        let member = |(n, pair): (usize, &[u16])| Member {
-            host: host(n),
-            client: pair[0],
-            peer: pair[1],
-            process: None,
-        };
-        let members = ports.chunks(2).enumerate().map(member).collect();
-        let mut cluster = Self { directory, members, security, net };
-        (0..size).for_each(|n| cluster.launch(n));
-        cluster.leader();
+        let ports = |p: &[u16]| Ports { client: p[0], peer: p[1] };
+        let ports = free_ports(2 * size).chunks(2).map(ports).collect();
+        let mut cluster = Self { servers: Servers::new(directory, size, net), ports, security };
+        cluster.launch_all();
         cluster
     }
 
     /// `host:port,…` of all members, for a URI.
     pub fn authorities(&self) -> String {
-        let all = self.members.iter().map(Member::authority);
+        let all = (0..self.servers.size()).map(|n| self.authority(n));
         all.collect::<Vec<_>>().join(",")
-    }
-
-    /// Ends a member as a power cut would.
-    pub fn kill(&mut self, n: usize) {
-        self.members[n].process.take().expect("a running member").kill();
-    }
-
-    /// Makes a member deaf and mute; its sockets stay open.
-    pub fn stop(&self, n: usize) {
-        self.members[n].process.as_ref().expect("a running member").stop();
-    }
-
-    /// Ends a [`Etcd::stop`].
-    pub fn cont(&self, n: usize) {
-        self.members[n].process.as_ref().expect("a running member").cont();
-    }
-
-    /// Starts a member that was killed, with what it had on disk.
-    pub fn launch(&mut self, n: usize) {
-        let log = self.directory.path().join(format!("{n}.log"));
-        let mut command = self.net.as_ref().map_or_else(|| Command::new("etcd"), |net| net.on(n, "etcd"));
-        command.args(self.words(n));
-        self.members[n].process = Some(Process::start(command, &log));
     }
 
     /// Takes from a member that was killed what it had on disk.
     pub fn forget(&mut self, n: usize) {
-        let data = self.directory.path().join(n.to_string());
-        std::fs::remove_dir_all(data).expect("a directory to remove");
-    }
-
-    /// Kills all members and starts them again.
-    pub fn restart_all(&mut self) {
-        (0..self.members.len()).for_each(|n| self.kill(n));
-        (0..self.members.len()).for_each(|n| self.launch(n));
-        self.leader();
+        std::fs::remove_dir_all(self.data(n)).expect("a directory to remove");
     }
 
     /// The member that leads, waiting for one.
     pub fn leader(&self) -> usize {
         let begun = Instant::now();
         while begun.elapsed() < PATIENCE {
-            let leads = |member: &Member| {
-                let told = self.ctl_at(&member.authority(), &["endpoint", "status", "--write-out=simple"]);
+            let leads = |n: &usize| {
+                let told = self.ctl_at(&self.authority(*n), &["endpoint", "status", "--write-out=simple"]);
                 // endpoint, id, version, size, leads, learns, …
                 String::from_utf8_lossy(&told.stdout).split(", ").nth(4) == Some("true")
             };
-            if let Some(n) = self.members.iter().position(leads) {
+            if let Some(n) = (0..self.servers.size()).find(leads) {
                 return n;
             }
         }
-        panic!("no leader; see {}", self.directory.path().display());
+        panic!("no leader; the first member says:\n{}", self.servers.said(0));
     }
 
     /// What `etcdctl` with these words says; a failure is the caller's end.
@@ -152,20 +105,26 @@ impl Etcd {
         command.args(words).output().expect("etcdctl: run cargo xtask setup")
     }
 
+    fn authority(&self, n: usize) -> String {
+        format!("{}:{}", self.servers.host(n), self.ports[n].client)
+    }
+
+    fn data(&self, n: usize) -> PathBuf {
+        self.servers.path(n.to_string())
+    }
+
     fn words(&self, n: usize) -> Vec<String> {
-        let Member { host, peer, .. } = &self.members[n];
         let scheme = if self.security.tls.is_some() { "https" } else { "http" };
-        let client = format!("{scheme}://{}", self.members[n].authority());
-        let peer = format!("http://{host}:{peer}");
-        let all = self.members.iter().enumerate();
-        let all = all.map(|(n, m)| format!("m{n}=http://{}:{}", m.host, m.peer));
+        let client = format!("{scheme}://{}", self.authority(n));
+        let peer = |n: usize| format!("http://{}:{}", self.servers.host(n), self.ports[n].peer);
+        let all = (0..self.servers.size()).map(|n| format!("m{n}={}", peer(n)));
         let mut words = vec![
             format!("--name=m{n}"),
-            flag("--data-dir", &self.directory.path().join(n.to_string())),
+            flag("--data-dir", &self.data(n)),
             format!("--listen-client-urls={client}"),
             format!("--advertise-client-urls={client}"),
-            format!("--listen-peer-urls={peer}"),
-            format!("--initial-advertise-peer-urls={peer}"),
+            format!("--listen-peer-urls={}", peer(n)),
+            format!("--initial-advertise-peer-urls={}", peer(n)),
             format!("--initial-cluster={}", all.collect::<Vec<_>>().join(",")),
             "--initial-cluster-state=new".to_owned(),
             "--heartbeat-interval=50".to_owned(),
@@ -184,9 +143,24 @@ impl Etcd {
     }
 }
 
-impl Member {
-    fn authority(&self) -> String {
-        format!("{}:{}", self.host, self.client)
+impl Cluster for Etcd {
+    fn servers(&self) -> &Servers {
+        &self.servers
+    }
+
+    fn servers_mut(&mut self) -> &mut Servers {
+        &mut self.servers
+    }
+
+    fn launch(&mut self, n: usize) {
+        let mut command = self.servers.command(n, "etcd");
+        command.args(self.words(n));
+        self.servers.run(n, command);
+    }
+
+    /// They are once they have a leader.
+    fn ready(&self) {
+        self.leader();
     }
 }
 

@@ -6,5 +6,8 @@ pub mod consul;
 pub mod etcd;
 pub mod net;
 pub mod process;
+pub mod servers;
 pub mod witness;
 pub mod zookeeper;
+
+pub use servers::{Cluster, Servers};

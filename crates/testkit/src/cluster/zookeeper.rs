@@ -2,14 +2,14 @@
 
 use std::fs;
 use std::io::{Read, Write};
-use std::net::{Ipv4Addr, SocketAddrV4, TcpStream};
+use std::net::{SocketAddrV4, TcpStream};
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use super::net::Net;
-use super::process::{Process, free_ports};
+use super::process::free_ports;
+use super::servers::{Cluster, Servers, in_memory};
 
 /// How long servers may take to agree on a leader.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -21,19 +21,16 @@ const CLASSPATH: &str = "/usr/share/java/zookeeper.jar:/usr/share/java/netty-cod
 
 /// An ensemble of ZooKeeper servers, in a directory of its own. Ended on drop.
 pub struct ZooKeeper {
-    directory: tempfile::TempDir,
-    servers: Vec<Server>,
+    servers: Servers,
+    ports: Vec<Ports>,
     extra: String,
-    net: Option<Net>,
 }
 
-struct Server {
-    host: Ipv4Addr,
+struct Ports {
     client: u16,
     secure: u16,
     peer: u16,
     election: u16,
-    process: Option<Process>,
 }
 
 impl ZooKeeper {
@@ -48,108 +45,46 @@ impl ZooKeeper {
         Self::begin(size, extra, None)
     }
 
-    /// The same with each server on a host of its own; see [`ZooKeeper::net`].
+    /// The same with each server on a host of its own; see [`Cluster::net`].
     pub fn start_apart(size: usize) -> Self {
         Self::begin(size, |_| String::new(), Some(Net::new(size)))
     }
 
-    /// The hosts of servers that are apart.
-    pub fn net(&self) -> &Net {
-        self.net.as_ref().expect("servers on hosts of their own")
-    }
-
     fn begin(size: usize, extra: impl FnOnce(&Path) -> String, net: Option<Net>) -> Self {
-        // In memory where that can be had: tests are not about how fast a disk syncs.
-        let memory = Path::new("/dev/shm");
-        let directory = if memory.is_dir() { tempfile::tempdir_in(memory) } else { tempfile::tempdir() };
-        let directory = directory.expect("a directory");
-        let ports = free_ports(4 * size);
-        let server = |(n, p): (usize, &[u16])| Server {
-            host: net.as_ref().map_or(Ipv4Addr::LOCALHOST, |net| net.address(n)),
-            client: p[0],
-            secure: p[1],
-            peer: p[2],
-            election: p[3],
-            process: None,
-        };
-        let servers = ports.chunks(4).enumerate().map(server).collect();
+        let directory = in_memory();
         let extra = extra(directory.path());
-        let mut cluster = Self { directory, servers, extra, net };
-        (0..size).for_each(|n| cluster.launch(n));
-        cluster.serving();
-        cluster
+        let ports = |p: &[u16]| Ports { client: p[0], secure: p[1], peer: p[2], election: p[3] };
+        let ports = free_ports(4 * size).chunks(4).map(ports).collect();
+        let mut ensemble = Self { servers: Servers::new(directory, size, net), ports, extra };
+        ensemble.launch_all();
+        ensemble
     }
 
     /// `host:port,…` of all servers, for a URI.
     pub fn authorities(&self) -> String {
-        let all = self.servers.iter().map(|server| format!("{}:{}", server.host, server.client));
-        all.collect::<Vec<_>>().join(",")
+        self.joined(|ports| ports.client)
     }
 
     /// `host:port,…` of all servers, for those who speak TLS.
     pub fn secure_authorities(&self) -> String {
-        let all = self.servers.iter().map(|server| format!("{}:{}", server.host, server.secure));
+        self.joined(|ports| ports.secure)
+    }
+
+    fn joined(&self, port: fn(&Ports) -> u16) -> String {
+        let all = self.ports.iter().enumerate();
+        let all = all.map(|(n, ports)| format!("{}:{}", self.servers.host(n), port(ports)));
         all.collect::<Vec<_>>().join(",")
-    }
-
-    /// Ends a server as a power cut would.
-    pub fn kill(&mut self, n: usize) {
-        self.servers[n].process.take().expect("a running server").kill();
-    }
-
-    /// Makes a server deaf and mute; its sockets stay open.
-    pub fn stop(&self, n: usize) {
-        self.servers[n].process.as_ref().expect("a running server").stop();
-    }
-
-    /// Ends a [`ZooKeeper::stop`].
-    pub fn cont(&self, n: usize) {
-        self.servers[n].process.as_ref().expect("a running server").cont();
-    }
-
-    /// Starts a server that was killed, with what it had on disk.
-    pub fn launch(&mut self, n: usize) {
-        let home = self.home(n);
-        fs::create_dir_all(&home).expect("a directory");
-        fs::write(home.join("myid"), (n + 1).to_string()).expect("an id");
-        let settings = home.join("zoo.cfg");
-        fs::write(&settings, self.settings(n)).expect("settings");
-        let mut command = self.net.as_ref().map_or_else(|| Command::new("java"), |net| net.on(n, "java"));
-        // A small and quickly started machine; three of them share two cores with what they serve.
-        command.args(["-Xmx128m", "-Xshare:auto", "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC"]);
-        command.args(["-Dzookeeper.admin.enableServer=false", "-Dzookeeper.extendedTypesEnabled=true"]);
-        command.arg("-Dorg.slf4j.simpleLogger.defaultLogLevel=warn");
-        command.args(["-cp", CLASSPATH, "org.apache.zookeeper.server.quorum.QuorumPeerMain"]).arg(settings);
-        self.servers[n].process =
-            Some(Process::start(command, &self.directory.path().join(format!("{n}.log"))));
-    }
-
-    /// Kills all servers.
-    pub fn kill_all(&mut self) {
-        (0..self.servers.len()).for_each(|n| self.kill(n));
-    }
-
-    /// Starts all servers and waits until all of them serve.
-    pub fn launch_all(&mut self) {
-        (0..self.servers.len()).for_each(|n| self.launch(n));
-        self.serving();
-    }
-
-    /// Kills all servers and starts them again.
-    pub fn restart_all(&mut self) {
-        self.kill_all();
-        self.launch_all();
     }
 
     /// The server that leads, waiting for one.
     pub fn leader(&self) -> usize {
         let leads = |n: usize| self.mode(n).is_some_and(|mode| mode == "leader" || mode == "standalone");
-        self.until(|| (0..self.servers.len()).find(|n| leads(*n)))
+        self.until(|| (0..self.servers.size()).find(|n| leads(*n)))
     }
 
     /// Waits until every running server follows or leads.
     pub fn serving(&self) {
-        let running = (0..self.servers.len()).filter(|n| self.servers[*n].process.is_some());
+        let running = (0..self.servers.size()).filter(|n| self.servers.runs(*n));
         let running: Vec<_> = running.collect();
         self.until(|| running.iter().all(|n| self.mode(*n).is_some()).then_some(()));
     }
@@ -157,14 +92,14 @@ impl ZooKeeper {
     /// The server that has the connection of a session, if a running one has.
     pub fn server_of(&self, session: i64) -> Option<usize> {
         let wanted = format!("sid=0x{session:x},");
-        (0..self.servers.len()).find(|n| self.ask(*n, "cons").is_some_and(|told| told.contains(&wanted)))
+        (0..self.servers.size()).find(|n| self.ask(*n, "cons").is_some_and(|told| told.contains(&wanted)))
     }
 
     /// Ends a session, as if nobody had kept it alive: by joining and closing it.
     pub fn expire(&self, session: i64) {
         // A server that has not heard of the session yet closes the connection.
         self.until(|| {
-            let mut stream = TcpStream::connect(self.servers[self.leader()].address()).ok()?;
+            let mut stream = TcpStream::connect(self.address(self.leader())).ok()?;
             stream.set_read_timeout(Some(PATIENCE)).ok()?;
             // protocol version, last transaction seen, timeout, session, password
             let mut joins = vec![0; 12];
@@ -186,10 +121,12 @@ impl ZooKeeper {
     }
 
     fn ask(&self, n: usize, word: &str) -> Option<String> {
-        self.servers[n].process.as_ref()?;
+        if !self.servers.runs(n) {
+            return None;
+        }
         // A host that is cut off says nothing at all.
         let limit = Duration::from_secs(2);
-        let mut stream = TcpStream::connect_timeout(&self.servers[n].address().into(), limit).ok()?;
+        let mut stream = TcpStream::connect_timeout(&self.address(n).into(), limit).ok()?;
         stream.set_read_timeout(Some(limit)).ok()?;
         stream.write_all(word.as_bytes()).ok()?;
         let mut told = String::new();
@@ -205,12 +142,15 @@ impl ZooKeeper {
             }
             sleep(Duration::from_millis(20));
         }
-        let log = fs::read_to_string(self.directory.path().join("0.log")).unwrap_or_default();
-        panic!("the ensemble does not serve; the first server says:\n{log}");
+        panic!("the ensemble does not serve; the first server says:\n{}", self.servers.said(0));
+    }
+
+    fn address(&self, n: usize) -> SocketAddrV4 {
+        SocketAddrV4::new(self.servers.host(n), self.ports[n].client)
     }
 
     fn home(&self, n: usize) -> PathBuf {
-        self.directory.path().join(n.to_string())
+        self.servers.path(n.to_string())
     }
 
     fn settings(&self, n: usize) -> String {
@@ -220,23 +160,48 @@ impl ZooKeeper {
             "initLimit=20".to_owned(),
             "syncLimit=8".to_owned(),
             format!("dataDir={}", home.display()),
-            format!("clientPortAddress={}", self.servers[n].host),
-            format!("clientPort={}", self.servers[n].client),
+            format!("clientPortAddress={}", self.servers.host(n)),
+            format!("clientPort={}", self.ports[n].client),
             "4lw.commands.whitelist=*".to_owned(),
             "maxClientCnxns=0".to_owned(),
         ];
-        if self.servers.len() > 1 {
-            let all = self.servers.iter().enumerate();
-            lines.extend(all.map(|(n, s)| format!("server.{}={}:{}:{}", n + 1, s.host, s.peer, s.election)));
+        if self.servers.size() > 1 {
+            let all = self.ports.iter().enumerate();
+            lines.extend(all.map(|(n, ports)| {
+                format!("server.{}={}:{}:{}", n + 1, self.servers.host(n), ports.peer, ports.election)
+            }));
         }
-        lines.push(self.extra.replace("{secure}", &self.servers[n].secure.to_string()));
+        lines.push(self.extra.replace("{secure}", &self.ports[n].secure.to_string()));
         lines.join("\n") + "\n"
     }
 }
 
-impl Server {
-    fn address(&self) -> SocketAddrV4 {
-        SocketAddrV4::new(self.host, self.client)
+impl Cluster for ZooKeeper {
+    fn servers(&self) -> &Servers {
+        &self.servers
+    }
+
+    fn servers_mut(&mut self) -> &mut Servers {
+        &mut self.servers
+    }
+
+    fn launch(&mut self, n: usize) {
+        let home = self.home(n);
+        fs::create_dir_all(&home).expect("a directory");
+        fs::write(home.join("myid"), (n + 1).to_string()).expect("an id");
+        let settings = home.join("zoo.cfg");
+        fs::write(&settings, self.settings(n)).expect("settings");
+        let mut command = self.servers.command(n, "java");
+        // A small and quickly started machine; three of them share two cores with what they serve.
+        command.args(["-Xmx128m", "-Xshare:auto", "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC"]);
+        command.args(["-Dzookeeper.admin.enableServer=false", "-Dzookeeper.extendedTypesEnabled=true"]);
+        command.arg("-Dorg.slf4j.simpleLogger.defaultLogLevel=warn");
+        command.args(["-cp", CLASSPATH, "org.apache.zookeeper.server.quorum.QuorumPeerMain"]).arg(settings);
+        self.servers.run(n, command);
+    }
+
+    fn ready(&self) {
+        self.serving();
     }
 }
 
