@@ -147,9 +147,15 @@ impl Owner {
     /// The owner of what is registered over HTTP by somebody who says none.
     pub const UNSAID: &str = "http";
 
+    /// The owner of what another program wrote, where nothing tells who.
+    pub const UNKNOWN: &str = "unknown";
+
+    /// Begins the owner of what another program registered with a Consul agent; the agent's node follows.
+    pub const UNKNOWN_ON: &str = "consul:";
+
     /// Whether it only says that nobody said: such are the owners that other programs' instances are shown with.
     pub fn is_nobody(&self) -> bool {
-        matches!(self.as_str(), Self::UNSAID | "unknown") || self.as_str().starts_with("consul:")
+        matches!(self.as_str(), Self::UNSAID | Self::UNKNOWN) || self.as_str().starts_with(Self::UNKNOWN_ON)
     }
 }
 

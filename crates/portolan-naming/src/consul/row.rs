@@ -154,7 +154,9 @@ impl Extras {
         let share = extra(form::WEIGHT).and_then(|weight| weight.parse().ok());
         Some(Self {
             ours: owner.is_some(),
-            owner: owner.map_or_else(|| Owner::new(format!("consul:{}", node.node)), Ok).ok()?,
+            owner: owner
+                .map_or_else(|| Owner::new(format!("{}{}", Owner::UNKNOWN_ON, node.node)), Ok)
+                .ok()?,
             incarnation: Incarnation(
                 extra(form::INCARNATION).and_then(|n| n.parse().ok()).unwrap_or_default(),
             ),

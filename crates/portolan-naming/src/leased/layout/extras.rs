@@ -96,7 +96,7 @@ impl Extras {
 pub(super) fn bare(place: &Place, id: InstanceId, endpoint: Endpoint) -> Option<Kept> {
     let extras = Extras {
         version: VERSION,
-        owner: Owner::new("unknown").ok()?,
+        owner: Owner::new(Owner::UNKNOWN).ok()?,
         incarnation: Incarnation::default(),
         protocol: if place.rest.ends_with(":udp") { Protocol::Udp } else { Protocol::Tcp },
         health: Health::default(),

@@ -13,9 +13,6 @@ use super::Said;
 /// The version that is written. A greater one is not read: it may mean something else.
 const VERSION: u32 = 1;
 
-/// Who owns what others wrote: nobody that could ask for it.
-const SOMEBODY: &str = "unknown";
-
 /// See the module's head. A golden row is in the tests.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(super) struct Extras {
@@ -111,7 +108,7 @@ impl Plain {
             meta,
             weight: Weight::default(),
             zone: None,
-            owner: Owner::new(SOMEBODY).ok()?,
+            owner: Owner::new(Owner::UNKNOWN).ok()?,
             incarnation: Incarnation::default(),
             health,
         };
