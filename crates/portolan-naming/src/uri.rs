@@ -3,7 +3,10 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::ops::RangeInclusive;
+use std::path::PathBuf;
 use std::str::FromStr;
+use std::time::Duration;
 
 /// A registry URI, taken apart and checked for form. What the parts mean is the backend's.
 #[derive(Clone, PartialEq, Eq)]
@@ -72,6 +75,13 @@ pub enum UriError {
     },
 }
 
+impl UriError {
+    /// An option whose value makes no sense, and why.
+    pub fn nonsense(name: &str, value: impl Into<String>, reason: impl Into<String>) -> Self {
+        Self::OptionValue { name: name.to_owned(), value: value.into(), reason: reason.into() }
+    }
+}
+
 impl FromStr for RegistryUri {
     type Err = UriError;
 
@@ -106,6 +116,49 @@ impl RegistryUri {
     /// Takes an option out, so that what is left at the end is unknown (see [`RegistryUri::no_more_options`]).
     pub fn take(&mut self, name: &str) -> Option<String> {
         self.options.remove(name)
+    }
+
+    /// Takes a time out, in milliseconds, seconds or minutes: `500ms`, `10s`, `1m`.
+    ///
+    /// # Errors
+    /// It is no such time, or outside `range`.
+    pub fn take_duration(
+        &mut self,
+        name: &str,
+        otherwise: Duration,
+        range: RangeInclusive<Duration>,
+    ) -> Result<Duration, UriError> {
+        let Some(text) = self.take(name) else { return Ok(otherwise) };
+        let digits = text.bytes().take_while(u8::is_ascii_digit).count();
+        let (number, unit) = text.split_at(digits);
+        let unit = match unit {
+            "ms" => Some(1),
+            "s" => Some(1000),
+            "m" => Some(60_000),
+            _ => None,
+        };
+        let value = number.parse::<u64>().ok().zip(unit).and_then(|(number, unit)| number.checked_mul(unit));
+        match value.map(Duration::from_millis) {
+            Some(value) if range.contains(&value) => Ok(value),
+            Some(_) => {
+                let reason = format!("it is from {:?} to {:?}", range.start(), range.end());
+                Err(UriError::nonsense(name, text, reason))
+            }
+            None => Err(UriError::nonsense(name, text, "write for example 10s or 500ms")),
+        }
+    }
+
+    /// Takes `cert` and `key` out: files of a certificate of our own and its key.
+    ///
+    /// # Errors
+    /// One of them is there without the other.
+    pub fn take_identity(&mut self) -> Result<Option<(PathBuf, PathBuf)>, UriError> {
+        match (self.take("cert"), self.take("key")) {
+            (Some(cert), Some(key)) => Ok(Some((cert.into(), key.into()))),
+            (None, None) => Ok(None),
+            (Some(cert), None) => Err(UriError::nonsense("cert", cert, "it needs a key beside it")),
+            (None, Some(key)) => Err(UriError::nonsense("key", key, "it needs a cert beside it")),
+        }
     }
 
     /// Fails on options that nobody took. `known` lists the backend's.

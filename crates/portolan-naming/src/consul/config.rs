@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use consul_api::GoDuration;
 
-use super::reach::{Reach, wrong};
+use super::reach::Reach;
 use crate::uri::{RegistryUri, UriError};
 
 /// How to reach a Consul cluster, or a Portolan, and how to register there.
@@ -91,12 +91,13 @@ pub(super) fn time(
     least: Duration,
 ) -> Result<Duration, UriError> {
     let Some(text) = uri.take(name) else { return Ok(unless_said) };
-    let said: GoDuration =
-        text.parse().map_err(|bad: consul_api::DurationError| wrong(name, &text, &bad.to_string()))?;
+    let said: GoDuration = text
+        .parse()
+        .map_err(|bad: consul_api::DurationError| UriError::nonsense(name, &text, bad.to_string()))?;
     let said = if said == GoDuration(0) { Some(Duration::ZERO) } else { said.positive() };
     match said {
         Some(said) if said >= least && said <= Duration::from_secs(86_400) => Ok(said),
-        _ => Err(wrong(name, &text, &format!("must be from {least:?} to 24h"))),
+        _ => Err(UriError::nonsense(name, &text, format!("must be from {least:?} to 24h"))),
     }
 }
 

@@ -44,7 +44,7 @@ impl Reach {
         let before_at = uri.credentials.take().map(|credentials| credentials.user);
         let token = uri.take("token").or(before_at).or_else(|| env("CONSUL_HTTP_TOKEN"));
         if token.as_ref().is_some_and(|token| token.chars().any(|c| c.is_control() || !c.is_ascii())) {
-            return Err(wrong("token", "…", "a token is plain ASCII"));
+            return Err(UriError::nonsense("token", "…", "a token is plain ASCII"));
         }
         let tls = if uri.scheme.ends_with("-tls") {
             let mut said = |name, variable| uri.take(name).or_else(|| env(variable));
@@ -84,15 +84,14 @@ fn tls(ca: Option<String>, cert: Option<String>, key: Option<String>) -> Result<
     let identity = match (cert, key) {
         (Some(cert), Some(key)) => Some((cert.into(), key.into())),
         (None, None) => None,
-        (Some(cert), None) => return Err(wrong("cert", &cert, "a certificate needs its key as well")),
-        (None, Some(key)) => return Err(wrong("key", &key, "a key needs its certificate as well")),
+        (Some(cert), None) => {
+            return Err(UriError::nonsense("cert", cert, "a certificate needs its key as well"));
+        }
+        (None, Some(key)) => {
+            return Err(UriError::nonsense("key", key, "a key needs its certificate as well"));
+        }
     };
     Ok(Tls { ca: ca.map(Into::into), identity })
-}
-
-/// An option whose value makes no sense.
-pub(super) fn wrong(name: &str, value: &str, reason: &str) -> UriError {
-    UriError::OptionValue { name: name.to_owned(), value: value.to_owned(), reason: reason.to_owned() }
 }
 
 impl std::fmt::Display for Target {

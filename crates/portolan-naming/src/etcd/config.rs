@@ -56,10 +56,15 @@ impl Config {
         }
         let layout = layout(uri.take("layout"), &uri.path)?;
         let s = Duration::from_secs;
-        let ttl = duration("ttl", uri.take("ttl"), s(10), s(2), s(3600))?;
-        let grace = duration("grace", uri.take("grace"), s(3), Duration::ZERO, s(3600))?;
-        let timeout = duration("timeout", uri.take("timeout"), s(5), Duration::from_millis(10), s(600))?;
-        let tls = if uri.scheme == "etcd-tls" { Some(tls(&mut uri)?) } else { None };
+        let ttl = uri.take_duration("ttl", s(10), s(2)..=s(3600))?;
+        let grace = uri.take_duration("grace", s(3), s(0)..=s(3600))?;
+        let timeout = uri.take_duration("timeout", s(5), Duration::from_millis(10)..=s(600))?;
+        let tls = if uri.scheme == "etcd-tls" {
+            let authorities = uri.take("ca").map(PathBuf::from);
+            Some(TlsFiles { authorities, identity: uri.take_identity()? })
+        } else {
+            None
+        };
         uri.no_more_options(if tls.is_some() { KNOWN_TLS } else { KNOWN })?;
         Ok(Self { servers: uri.servers, credentials: uri.credentials, tls, layout, ttl, grace, timeout })
     }
@@ -75,54 +80,14 @@ fn layout(name: Option<String>, path: &str) -> Result<Layout, UriError> {
     match name.as_str() {
         "json" => Ok(Layout::json(path)),
         "registrator" => Ok(Layout::registrator(path)),
-        "skydns" if path.is_empty() => Err(nonsense(
+        "skydns" if path.is_empty() => Err(UriError::nonsense(
             "layout",
             name,
             "the path must be a domain, as in etcd://host/apps.local?layout=skydns",
         )),
         "skydns" => Ok(Layout::skydns(path)),
-        _ => Err(nonsense("layout", name, "it is json, registrator or skydns")),
+        _ => Err(UriError::nonsense("layout", name, "it is json, registrator or skydns")),
     }
-}
-
-fn tls(uri: &mut RegistryUri) -> Result<TlsFiles, UriError> {
-    let authorities = uri.take("ca").map(PathBuf::from);
-    let identity = match (uri.take("cert"), uri.take("key")) {
-        (Some(cert), Some(key)) => Some((cert.into(), key.into())),
-        (None, None) => None,
-        (Some(cert), None) => return Err(nonsense("cert", cert, "it needs a key beside it")),
-        (None, Some(key)) => return Err(nonsense("key", key, "it needs a cert beside it")),
-    };
-    Ok(TlsFiles { authorities, identity })
-}
-
-fn duration(
-    name: &str,
-    text: Option<String>,
-    otherwise: Duration,
-    least: Duration,
-    most: Duration,
-) -> Result<Duration, UriError> {
-    let Some(text) = text else { return Ok(otherwise) };
-    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
-    let (number, unit) = text.split_at(digits);
-    let milliseconds = match unit {
-        "ms" => Some(1),
-        "s" => Some(1000),
-        "m" => Some(60_000),
-        _ => None,
-    };
-    let number = number.parse::<u64>().ok();
-    let value = number.zip(milliseconds).and_then(|(n, unit)| n.checked_mul(unit)).map(Duration::from_millis);
-    match value {
-        Some(value) if (least..=most).contains(&value) => Ok(value),
-        Some(_) => Err(nonsense(name, text, &format!("it is from {least:?} to {most:?}"))),
-        None => Err(nonsense(name, text, "write for example 10s or 500ms")),
-    }
-}
-
-fn nonsense(name: &str, value: String, reason: &str) -> UriError {
-    UriError::OptionValue { name: name.to_owned(), value, reason: reason.to_owned() }
 }
 
 #[cfg(test)]

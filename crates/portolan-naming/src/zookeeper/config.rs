@@ -74,35 +74,41 @@ impl Config {
             Some(name) => match name.as_str() {
                 "registrator" => Format::Registrator,
                 "curator" => Format::Curator,
-                _ => return Err(nonsense("layout", name, "it is registrator or curator")),
+                _ => return Err(UriError::nonsense("layout", name, "it is registrator or curator")),
             },
         };
-        let session_timeout = duration(&mut uri, "session_timeout", s(10), s(1)..=s(3600))?;
-        let grace = duration(&mut uri, "grace", s(3), s(0)..=s(3600))?;
-        let reread_grace = duration(&mut uri, "reread_grace", s(30), s(0)..=s(3600))?;
-        let timeout = duration(&mut uri, "timeout", s(5), Duration::from_millis(10)..=s(600))?;
+        let session_timeout = uri.take_duration("session_timeout", s(10), s(1)..=s(3600))?;
+        let grace = uri.take_duration("grace", s(3), s(0)..=s(3600))?;
+        let reread_grace = uri.take_duration("reread_grace", s(30), s(0)..=s(3600))?;
+        let timeout = uri.take_duration("timeout", s(5), Duration::from_millis(10)..=s(600))?;
         let credentials = match uri.take("auth") {
             Some(text) => Some(digest(&text)?),
             None => uri.credentials.take(),
         };
         let access = match uri.take("acl") {
-            Some(text) => text.parse().map_err(|reason: String| nonsense("acl", text, &reason))?,
+            Some(text) => text.parse().map_err(|reason: String| UriError::nonsense("acl", text, reason))?,
             None if credentials.is_some() => Access::Read,
             None => Access::Open,
         };
         if credentials.is_none() && access.needs_credentials() {
-            return Err(nonsense(
+            return Err(UriError::nonsense(
                 "acl",
                 access.to_string(),
                 "it needs credentials: auth=digest:user:password",
             ));
         }
-        let tls = if uri.scheme == TLS { Some(tls(&mut uri)?) } else { None };
+        let tls = if uri.scheme == TLS {
+            let missing = || UriError::nonsense("ca", "", "zookeeper-tls needs the certificates to trust");
+            let ca = uri.take("ca").ok_or_else(missing)?.into();
+            Some(Tls { ca, identity: uri.take_identity()? })
+        } else {
+            None
+        };
         uri.no_more_options(if tls.is_some() { KNOWN_TLS } else { KNOWN })?;
         let base = uri.path.split('/').filter(|part| !part.is_empty()).collect::<Vec<_>>();
         let bad = |part: &&&str| matches!(**part, "." | "..") || part.chars().any(char::is_control);
         if let Some(part) = base.iter().find(bad) {
-            return Err(nonsense("path", (*part).to_owned(), "ZooKeeper allows no such node"));
+            return Err(UriError::nonsense("path", *part, "ZooKeeper allows no such node"));
         }
         let base = base.iter().map(|part| format!("/{part}")).collect::<String>();
         let shown = uri.to_string();
@@ -136,52 +142,13 @@ impl std::fmt::Debug for Config {
 
 fn digest(text: &str) -> Result<Credentials, UriError> {
     // The message must not show the secret.
-    let bad = || nonsense("auth", "…".to_owned(), "write digest:user:password");
+    let bad = || UriError::nonsense("auth", "…", "write digest:user:password");
     let (user, password) =
         text.strip_prefix("digest:").and_then(|rest| rest.split_once(':')).ok_or_else(bad)?;
     if user.is_empty() {
         return Err(bad());
     }
     Ok(Credentials { user: user.to_owned(), password: password.to_owned() })
-}
-
-fn tls(uri: &mut RegistryUri) -> Result<Tls, UriError> {
-    let missing = || nonsense("ca", String::new(), "zookeeper-tls needs the certificates to trust");
-    let ca = uri.take("ca").ok_or_else(missing)?.into();
-    let identity = match (uri.take("cert"), uri.take("key")) {
-        (Some(cert), Some(key)) => Some((cert.into(), key.into())),
-        (None, None) => None,
-        (Some(cert), None) => return Err(nonsense("cert", cert, "it needs a key beside it")),
-        (None, Some(key)) => return Err(nonsense("key", key, "it needs a cert beside it")),
-    };
-    Ok(Tls { ca, identity })
-}
-
-fn duration(
-    uri: &mut RegistryUri,
-    name: &str,
-    otherwise: Duration,
-    range: std::ops::RangeInclusive<Duration>,
-) -> Result<Duration, UriError> {
-    let Some(text) = uri.take(name) else { return Ok(otherwise) };
-    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
-    let (number, unit) = text.split_at(digits);
-    let unit = match unit {
-        "ms" => Some(1),
-        "s" => Some(1000),
-        "m" => Some(60_000),
-        _ => None,
-    };
-    let value = number.parse::<u64>().ok().zip(unit).and_then(|(number, unit)| number.checked_mul(unit));
-    match value.map(Duration::from_millis) {
-        Some(value) if range.contains(&value) => Ok(value),
-        Some(_) => Err(nonsense(name, text, &format!("it is from {:?} to {:?}", range.start(), range.end()))),
-        None => Err(nonsense(name, text, "write for example 10s or 500ms")),
-    }
-}
-
-fn nonsense(name: &str, value: String, reason: &str) -> UriError {
-    UriError::OptionValue { name: name.to_owned(), value, reason: reason.to_owned() }
 }
 
 #[cfg(test)]

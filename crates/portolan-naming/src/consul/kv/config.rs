@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::super::config::time;
-use super::super::reach::{Reach, wrong};
+use super::super::reach::Reach;
 use crate::leased::Layout;
 use crate::uri::{RegistryUri, UriError};
 
@@ -52,7 +52,7 @@ impl Config {
         let timeout = time(&mut uri, "timeout", s(9), Duration::from_millis(10))?;
         reach.no_more_options(&uri, OPTIONS)?;
         if uri.path.chars().any(char::is_control) {
-            return Err(wrong("path", &uri.path, "it has control characters"));
+            return Err(UriError::nonsense("path", &uri.path, "it has control characters"));
         }
         Ok(Self { reach, layout: Layout::consulkv(&uri.path), ttl, grace, timeout })
     }
