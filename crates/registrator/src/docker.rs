@@ -1,7 +1,7 @@
 //! The Docker engine (or one that speaks its API) as a container source.
 
 mod exec;
-mod read;
+pub(crate) mod read;
 mod time;
 
 use std::collections::HashMap;

@@ -1,12 +1,16 @@
 //! Tags as a template over the container: what gliderlabs/registrator's `-tags` takes, in the part of Go's
-//! text/template that such templates use. Parsed once; a mistake in the template is found then, not at a container.
+//! text/template that makes sense in a line. Parsed once; a mistake in the template is found then, not at a container.
 //!
-//! `{{ pipeline }}`, `if`/`else if`/`else`/`end`, comments and trim markers; fields of the container; Go's `index`,
-//! `len`, `eq`, `ne`, `not`, `and`, `or`, `print` and `printf`; registrator's own functions, without `httpGet`.
+//! `{{ pipeline }}`, `if`, `with`, `range`, `break`, `continue`, `else`, `else if`, `else with`, variables, `$`, comments
+//! and trim markers; fields of the container; Go's functions but `html`, `js`, `urlquery` and `call`; registrator's own,
+//! without `httpGet`. Nothing that makes several templates of one. `template/vectors/` holds what Go makes of many.
 
 mod function;
 mod parse;
+mod print;
+mod run;
 mod value;
+mod words;
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -20,11 +24,15 @@ use value::{Field, Value};
 /// The longest template, in bytes.
 const SOURCE_LIMIT: usize = 4096;
 
-/// How deep parentheses and conditions may nest.
+/// How deep parentheses and actions may nest.
 const DEPTH_LIMIT: usize = 32;
 
 /// The longest text that evaluation may make, in bytes.
 const TEXT_LIMIT: usize = 64 * 1024;
+
+/// How many steps evaluation may take: a piece of the template, a value, a turn of `range`, or 64 bytes that a
+/// function reads is one.
+const STEP_LIMIT: usize = 100_000;
 
 /// Tags for every instance: a list with commas between them, or a template that makes one of a container.
 #[derive(Debug, Clone, Default)]
@@ -50,17 +58,43 @@ struct Failure(String);
 #[derive(Debug)]
 enum Node {
     Text(String),
-    Print(Expression),
-    If { branches: Vec<(Expression, Vec<Node>)>, otherwise: Vec<Node> },
+    Action(Pipeline),
+    /// `if` and `with`: the first branch whose pipeline is true.
+    Choose {
+        /// Whether the dot is the branch's value inside it.
+        moves_dot: bool,
+        branches: Vec<(Pipeline, Vec<Node>)>,
+        otherwise: Vec<Node>,
+    },
+    Range {
+        over: Pipeline,
+        body: Vec<Node>,
+        otherwise: Vec<Node>,
+    },
+    Break,
+    Continue,
 }
+
+/// A value, and the variables that take it: one, or two of `range`. What has a variable prints nothing.
+#[derive(Debug)]
+struct Pipeline {
+    into: Vec<Slot>,
+    value: Expression,
+}
+
+/// Where a variable is kept. Two that are never in scope together may share one.
+type Slot = usize;
 
 #[derive(Debug)]
 enum Expression {
     Literal(Value),
     /// A regular expression that stands in the template.
     Pattern(Pattern),
+    /// The dot where it is not known to be a part of the container.
+    Dot,
+    Variable(Slot),
     Field(Field),
-    /// What a map holds under these keys, one in the other.
+    /// What is under these keys, one in the other.
     Keys(Box<Expression>, Vec<String>),
     Call(Function, Vec<Expression>),
 }
@@ -81,10 +115,14 @@ impl TagsTemplate {
 
     /// The tags of `container`'s instances, or in words why there are none.
     pub(super) fn tags(&self, container: &Container) -> Result<BTreeSet<String>, String> {
-        let mut text = String::new();
-        write(&self.nodes, container, &mut text).map_err(|Failure(why)| why)?;
+        let text = self.text(container)?;
         let tags = metadata::tags(&text).into_iter();
         Ok(tags.map(|tag| tag.trim().to_owned()).filter(|tag| !tag.is_empty()).collect())
+    }
+
+    /// What the template prints.
+    fn text(&self, container: &Container) -> Result<String, String> {
+        run::text(&self.nodes, container).map_err(|Failure(why)| why)
     }
 }
 
@@ -102,51 +140,10 @@ impl fmt::Display for TagsTemplate {
     }
 }
 
-fn write(nodes: &[Node], container: &Container, out: &mut String) -> Result<(), Failure> {
-    for node in nodes {
-        match node {
-            Node::Text(text) => out.push_str(text),
-            Node::Print(expression) => out.push_str(&expression.of(container)?.to_string()),
-            Node::If { branches, otherwise } => {
-                let mut chosen = otherwise;
-                for (condition, nodes) in branches {
-                    if condition.of(container)?.is_true() {
-                        chosen = nodes;
-                        break;
-                    }
-                }
-                write(chosen, container, out)?;
-            }
-        }
-        within_limit(out.len())?;
-    }
-    Ok(())
-}
-
 fn within_limit(length: usize) -> Result<(), Failure> {
     match length {
         length if length > TEXT_LIMIT => Err(Failure(format!("makes more than {TEXT_LIMIT} bytes"))),
         _ => Ok(()),
-    }
-}
-
-impl Expression {
-    fn of(&self, container: &Container) -> Result<Value, Failure> {
-        match self {
-            Self::Literal(value) => Ok(value.clone()),
-            Self::Pattern(pattern) => Ok(Value::Text(pattern.source().to_owned())),
-            Self::Field(field) => Ok(field.of(container)),
-            Self::Keys(map, keys) => keys.iter().try_fold(map.of(container)?, |value, key| value.under(key)),
-            // Its regular expression is compiled already.
-            Self::Call(function, arguments) => match &arguments[..] {
-                [Self::Pattern(pattern), list] => function.matching(pattern, &list.of(container)?),
-                _ => {
-                    let values: Vec<Value> =
-                        arguments.iter().map(|argument| argument.of(container)).collect::<Result<_, _>>()?;
-                    function.call(&values)
-                }
-            },
-        }
     }
 }
 

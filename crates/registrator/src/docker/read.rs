@@ -25,7 +25,7 @@ const STOP_TIMEOUT_LIMIT: Duration = Duration::from_secs(86_400);
 const NETWORK_ID_LENGTH: usize = 12;
 
 /// What the engine says of one container.
-pub(super) fn container(id: ContainerId, found: ContainerInspectResponse) -> Result<Container, SourceError> {
+pub(crate) fn container(id: ContainerId, found: ContainerInspectResponse) -> Result<Container, SourceError> {
     let name = found.name.unwrap_or_default().trim_start_matches('/').to_owned();
     if name.is_empty() {
         return Err(SourceError(format!("the engine names no name for container {id}")));

@@ -1,7 +1,10 @@
 //! The functions of templates: gliderlabs/registrator's with its meaning of them, and a few of Go's own.
 
+use std::cmp::Ordering;
+
 use regex_lite::Regex;
 
+use super::print::{print, printf, println};
 use super::value::Value;
 use super::{Failure, within_limit};
 
@@ -21,18 +24,24 @@ pub(super) enum Function {
     MatchAllElements,
     JsonParse,
     Index,
+    Slice,
     Len,
     Eq,
     Ne,
+    Lt,
+    Le,
+    Gt,
+    Ge,
     Not,
     And,
     Or,
     Print,
     Printf,
+    Println,
 }
 
 /// Every function, by name, with the fewest and the most arguments.
-const FUNCTIONS: [(&str, Function, usize, usize); 21] = [
+const FUNCTIONS: [(&str, Function, usize, usize); 27] = [
     ("strSlice", Function::StrSlice, 1, 3),
     ("sIndex", Function::SIndex, 2, 2),
     ("mIndex", Function::MIndex, 2, 2),
@@ -46,15 +55,24 @@ const FUNCTIONS: [(&str, Function, usize, usize); 21] = [
     ("matchAllElements", Function::MatchAllElements, 2, 2),
     ("jsonParse", Function::JsonParse, 2, 2),
     ("index", Function::Index, 1, usize::MAX),
+    ("slice", Function::Slice, 1, 4),
     ("len", Function::Len, 1, 1),
     ("eq", Function::Eq, 2, usize::MAX),
     ("ne", Function::Ne, 2, 2),
+    ("lt", Function::Lt, 2, 2),
+    ("le", Function::Le, 2, 2),
+    ("gt", Function::Gt, 2, 2),
+    ("ge", Function::Ge, 2, 2),
     ("not", Function::Not, 1, 1),
     ("and", Function::And, 1, usize::MAX),
     ("or", Function::Or, 1, usize::MAX),
     ("print", Function::Print, 0, usize::MAX),
     ("printf", Function::Printf, 1, usize::MAX),
+    ("println", Function::Println, 0, usize::MAX),
 ];
+
+/// Go's, for texts that are no tags.
+const NOT_OFFERED: [&str; 4] = ["html", "js", "urlquery", "call"];
 
 /// A regular expression.
 #[derive(Debug)]
@@ -75,6 +93,9 @@ impl Function {
     pub(super) fn named(name: &str) -> Result<Self, String> {
         if name == "httpGet" {
             return Err("httpGet is not offered: tags wait for no network".to_owned());
+        }
+        if NOT_OFFERED.contains(&name) {
+            return Err(format!("{name} is not offered"));
         }
         let known = FUNCTIONS.iter().find(|(known, ..)| *known == name);
         known.map(|(_, function, ..)| *function).ok_or_else(|| {
@@ -109,55 +130,93 @@ impl Function {
         let found = |element: &&Value| element.text().is_ok_and(|text| pattern.0.is_match(text));
         let mut found = list.list()?.iter().filter(found).cloned();
         Ok(match self {
-            Self::MatchFirstElement => found.next().unwrap_or(Value::Text(String::new())),
+            Self::MatchFirstElement => found.next().unwrap_or_else(|| Value::text_of("")),
             _ => Value::List(found.collect()),
         })
+    }
+
+    /// Whether it asks its arguments no more than whether they are true.
+    pub(super) fn asks_truth(self) -> bool {
+        matches!(self, Self::Not | Self::And | Self::Or)
+    }
+
+    /// Whether nothing after `argument` is asked.
+    pub(super) fn decided_by(self, argument: &Value) -> bool {
+        match self {
+            Self::And => !argument.is_true(),
+            Self::Or => argument.is_true(),
+            _ => false,
+        }
     }
 
     /// Calls it; the number of arguments was checked when the template was read.
     pub(super) fn call(self, arguments: &[Value]) -> Result<Value, Failure> {
         let text = |at: usize| arguments[at].text();
-        let owned = |text: &str| Value::Text(text.to_owned());
+        let made = |text: String| Value::Text(text.into());
+        let compared = || compare(&arguments[0], &arguments[1]);
         Ok(match self {
-            Self::StrSlice => owned(&slice(text(0)?, &arguments[1..])?),
+            Self::StrSlice => made(slice(text(0)?, &arguments[1..])?),
             Self::SIndex => pick(arguments[0].number()?, arguments[1].list()?)?,
-            Self::MIndex => arguments[1].map()?.get(text(0)?).cloned().unwrap_or_else(|| owned("")),
-            Self::ToUpper => Value::Text(text(0)?.to_uppercase()),
-            Self::ToLower => Value::Text(text(0)?.to_lowercase()),
-            Self::Replace => Value::Text(replace(arguments[0].number()?, text(1)?, text(2)?, text(3)?)?),
-            Self::Join => Value::Text(join(text(0)?, arguments[1].list()?)?),
-            Self::Split => Value::List(split(text(0)?, text(1)?)),
+            Self::MIndex => arguments[1].map()?.get(text(0)?).cloned().unwrap_or_else(|| Value::text_of("")),
+            Self::ToUpper => made(text(0)?.to_uppercase()),
+            Self::ToLower => made(text(0)?.to_lowercase()),
+            Self::Replace => made(replace(arguments[0].number()?, text(1)?, text(2)?, text(3)?)?),
+            Self::Join => made(join(text(0)?, arguments[1].list()?)?),
+            Self::Split => Value::List(split(text(0)?, text(1)?).into()),
             Self::SplitIndex => pick(arguments[0].number()?, &split(text(1)?, text(2)?))?,
             Self::MatchFirstElement | Self::MatchAllElements => {
                 let pattern = Pattern::new(text(0)?).map_err(Failure)?;
                 self.matching(&pattern, &arguments[1])?
             }
-            Self::JsonParse => Value::Text(json(text(0)?, text(1)?)?),
-            Self::Index => arguments[1..].iter().try_fold(arguments[0].clone(), index)?,
+            Self::JsonParse => made(json(text(0)?, text(1)?)?),
+            Self::Index => {
+                arguments[1..].iter().try_fold(arguments[0].clone(), |value, key| index(&value, key))?
+            }
+            Self::Slice => cut(&arguments[0], &arguments[1..])?,
             Self::Len => Value::Number(len(&arguments[0])?),
-            Self::Eq => Value::Truth(arguments[1..].iter().any(|value| same(value, &arguments[0]))),
-            Self::Ne => Value::Truth(!same(&arguments[0], &arguments[1])),
+            Self::Eq => Value::Truth(equals_any(&arguments[0], &arguments[1..])?),
+            Self::Ne => Value::Truth(!equals_any(&arguments[0], &arguments[1..])?),
+            Self::Lt => Value::Truth(compared()?.is_lt()),
+            Self::Le => Value::Truth(compared()?.is_le()),
+            Self::Gt => Value::Truth(compared()?.is_gt()),
+            Self::Ge => Value::Truth(compared()?.is_ge()),
             Self::Not => Value::Truth(!arguments[0].is_true()),
-            Self::And => first(arguments, |value| !value.is_true()),
-            Self::Or => first(arguments, Value::is_true),
-            Self::Print => Value::Text(print(arguments)?),
-            Self::Printf => Value::Text(printf(text(0)?, &arguments[1..])?),
+            // What decides is the last that was asked.
+            Self::And | Self::Or => arguments.last().cloned().unwrap_or(Value::Nothing),
+            Self::Print => made(print(arguments)?),
+            Self::Printf => made(printf(text(0)?, &arguments[1..])?),
+            Self::Println => made(println(arguments)?),
         })
     }
 }
 
-/// What is not there is no text.
-fn same(one: &Value, other: &Value) -> bool {
-    match (one.text(), other.text()) {
-        (Ok(one), Ok(other)) => one == other,
-        _ => one == other,
+fn equals_any(one: &Value, others: &[Value]) -> Result<bool, Failure> {
+    for other in others {
+        if equals(one, other)? {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// Compares what Go compares: texts, numbers and truths, each with its like. What is not there is no text.
+fn equals(one: &Value, other: &Value) -> Result<bool, Failure> {
+    match (one, other) {
+        (Value::Truth(one), Value::Truth(other)) => Ok(one == other),
+        (Value::Nothing, Value::Truth(_) | Value::Number(_))
+        | (Value::Truth(_) | Value::Number(_), Value::Nothing) => Ok(false),
+        _ => compare(one, other).map(Ordering::is_eq),
     }
 }
 
-/// The first that `ends`, else the last.
-fn first(arguments: &[Value], ends: impl Fn(&Value) -> bool) -> Value {
-    let found = arguments.iter().find(|value| ends(value)).or(arguments.last());
-    found.cloned().unwrap_or(Value::Nothing)
+fn compare(one: &Value, other: &Value) -> Result<Ordering, Failure> {
+    match (one, other) {
+        (Value::Number(one), Value::Number(other)) => Ok(one.cmp(other)),
+        (Value::Text(_) | Value::Nothing, Value::Text(_) | Value::Nothing) => {
+            Ok(one.text()?.cmp(other.text()?))
+        }
+        _ => Err(Failure(format!("compares {} with {}", one.kind(), other.kind()))),
+    }
 }
 
 /// `text[start:end]`, as registrator has it: bounds beyond the text leave it whole. Counts characters.
@@ -207,9 +266,9 @@ fn join(between: &str, list: &[Value]) -> Result<String, Failure> {
 
 fn split(at: &str, text: &str) -> Vec<Value> {
     if at.is_empty() {
-        return text.chars().map(|c| Value::Text(c.to_string())).collect();
+        return text.chars().map(|c| Value::text_of(c.encode_utf8(&mut [0; 4]))).collect();
     }
-    text.split(at).map(|part| Value::Text(part.to_owned())).collect()
+    text.split(at).map(Value::text_of).collect()
 }
 
 /// What stands at `path` (`key::key`, `[0]` in lists) in `text`; a text without its quotes, nothing as no text.
@@ -231,18 +290,35 @@ fn json(text: &str, path: &str) -> Result<String, Failure> {
     })
 }
 
-fn index(value: Value, key: &Value) -> Result<Value, Failure> {
-    match &value {
+fn index(value: &Value, key: &Value) -> Result<Value, Failure> {
+    match value {
         Value::List(list) => {
             let at = key.number()?;
             let found = usize::try_from(at).ok().and_then(|at| list.get(at));
             found.cloned().ok_or_else(|| Failure(format!("index {at} of a list of {}", list.len())))
         }
-        _ => {
-            let key = key.text()?.to_owned();
-            value.under(&key)
-        }
+        _ => value.under(key.text()?),
     }
+}
+
+/// Go's `slice`: `value[from:to]`, of a text in bytes; beyond either end it fails.
+fn cut(value: &Value, bounds: &[Value]) -> Result<Value, Failure> {
+    let length = usize::try_from(len(value)?).unwrap_or(usize::MAX);
+    let bounds: Vec<i64> = bounds.iter().map(Value::number).collect::<Result<_, _>>()?;
+    let bound = |at: usize, default: usize| match bounds.get(at) {
+        None => Some(default),
+        Some(bound) => usize::try_from(*bound).ok(),
+    };
+    let range = bound(0, 0).zip(bound(1, length)).map(|(from, to)| from..to);
+    // A third bound is the room for more, which nothing here has a use for.
+    let room = bound(2, length).filter(|room| *room <= length);
+    let range = range.filter(|range| room.is_some_and(|room| range.end <= room));
+    let found = range.and_then(|range| match value {
+        Value::Text(text) if bounds.len() < 3 => text.get(range).map(Value::text_of),
+        Value::List(list) => list.get(range).map(|list| Value::List(list.into())),
+        _ => None,
+    });
+    found.ok_or_else(|| Failure(format!("slice {bounds:?} of {} of length {length}", value.kind())))
 }
 
 fn len(value: &Value) -> Result<i64, Failure> {
@@ -250,47 +326,8 @@ fn len(value: &Value) -> Result<i64, Failure> {
         Value::Text(text) => text.len(),
         Value::List(list) => list.len(),
         Value::Map(map) => map.len(),
+        Value::Nothing => 0,
         other => return Err(Failure(format!("len of {}", other.kind()))),
     };
     Ok(i64::try_from(length).unwrap_or(i64::MAX))
-}
-
-/// As Go's `Sprint`: a space between two that are both no texts.
-fn print(values: &[Value]) -> Result<String, Failure> {
-    let mut printed = String::new();
-    for (at, value) in values.iter().enumerate() {
-        let texts = |value: &Value| matches!(value, Value::Text(_));
-        if at > 0 && !texts(value) && !texts(&values[at - 1]) {
-            printed.push(' ');
-        }
-        printed.push_str(&value.to_string());
-        within_limit(printed.len())?;
-    }
-    Ok(printed)
-}
-
-/// Knows `%s`, `%v`, `%d` and `%%`.
-fn printf(format: &str, values: &[Value]) -> Result<String, Failure> {
-    let (mut printed, mut values) = (String::new(), values.iter());
-    let mut rest = format.chars();
-    while let Some(c) = rest.next() {
-        if c != '%' {
-            printed.push(c);
-            continue;
-        }
-        match rest.next() {
-            Some('%') => printed.push('%'),
-            Some('s' | 'v' | 'd') => {
-                let value =
-                    values.next().ok_or_else(|| Failure(format!("printf {format:?}: too few arguments")))?;
-                printed.push_str(&value.to_string());
-            }
-            _ => return Err(Failure(format!("printf {format:?}: there are only %s, %v, %d and %%"))),
-        }
-        within_limit(printed.len())?;
-    }
-    match values.next() {
-        None => Ok(printed),
-        Some(_) => Err(Failure(format!("printf {format:?}: too many arguments"))),
-    }
 }

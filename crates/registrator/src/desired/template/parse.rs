@@ -1,168 +1,289 @@
-//! Reads templates: text and actions, the words of an action, and what they call.
+//! Reads templates: which actions hold which, what is in scope, and what an action calls.
 
 use super::function::{Function, Pattern};
-use super::value::{FIELDS, Field, Value};
-use super::{DEPTH_LIMIT, Expression, Node, SOURCE_LIMIT, TemplateError};
+use super::value::{FIELDS, Part, Value};
+use super::words::{Word, Words};
+use super::{DEPTH_LIMIT, Expression, Node, Pipeline, SOURCE_LIMIT, Slot, TemplateError};
 
-/// Words of Go's templates that are not offered.
-const NOT_OFFERED: [&str; 7] = ["range", "with", "define", "template", "block", "break", "continue"];
+/// What makes several templates of one, in Go.
+const NOT_OFFERED: [&str; 3] = ["define", "template", "block"];
 
 pub(super) fn template(source: &str) -> Result<Vec<Node>, TemplateError> {
-    let mut parser = Parser { source, at: 0, depth: 0 };
+    let words = Words::of(source);
     if source.len() > SOURCE_LIMIT {
-        return Err(parser.flaw(0, format!("has {} bytes; at most {SOURCE_LIMIT} are allowed", source.len())));
+        return Err(words.flaw(0, format!("has {} bytes; at most {SOURCE_LIMIT} are allowed", source.len())));
     }
+    let mut parser = Parser { words, depth: 0, loops: 0, dot: Some(Part::Container), variables: Vec::new() };
     match parser.nodes()? {
-        (nodes, End::OfSource) => Ok(nodes),
-        (_, End::Else(at) | End::ElseIf(at) | End::OfIf(at)) => {
-            Err(parser.flaw(at, "closes no if".to_owned()))
+        (nodes, Closer::OfSource) => Ok(nodes),
+        (_, Closer::End(at) | Closer::Else(at) | Closer::ElseOf(at, _)) => {
+            Err(parser.words.flaw(at, "belongs to no if, with or range"))
         }
     }
 }
 
 struct Parser<'s> {
-    source: &'s str,
-    at: usize,
+    words: Words<'s>,
     depth: usize,
+    /// How many `range` this is in.
+    loops: usize,
+    /// What the dot is, where that is known beforehand.
+    dot: Option<Part>,
+    /// The names in scope; each is kept in the slot of its place here.
+    variables: Vec<String>,
 }
 
 /// What ends a run of nodes, with where it stands.
-enum End {
+enum Closer {
     OfSource,
+    End(usize),
     Else(usize),
-    ElseIf(usize),
-    OfIf(usize),
+    ElseOf(usize, Choice),
 }
 
-#[derive(Debug, Clone, PartialEq, Eq)]
-enum Word {
-    Text(String),
-    Number(i64),
-    Name(String),
-    /// `.A.B`; no name for a lone dot.
-    Field(Vec<String>),
-    Pipe,
-    Open,
-    Close,
-    /// `}}`, and whether it trims what follows.
-    Done {
-        trims: bool,
-    },
+/// An action that chooses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Choice {
+    If,
+    With,
+}
+
+impl Choice {
+    fn named(name: &str) -> Option<Self> {
+        match name {
+            "if" => Some(Self::If),
+            "with" => Some(Self::With),
+            _ => None,
+        }
+    }
 }
 
 impl Parser<'_> {
-    fn nodes(&mut self) -> Result<(Vec<Node>, End), TemplateError> {
+    fn nodes(&mut self) -> Result<(Vec<Node>, Closer), TemplateError> {
         let mut nodes = Vec::new();
         loop {
-            let rest = &self.source[self.at..];
-            let Some(open) = rest.find("{{") else {
-                self.at = self.source.len();
-                push_text(&mut nodes, rest);
-                return Ok((nodes, End::OfSource));
-            };
-            let begin = self.at + open;
-            self.at = begin + 2;
-            let trims = self.rest().starts_with('-') && self.rest()[1..].starts_with(char::is_whitespace);
-            self.at += usize::from(trims);
-            push_text(&mut nodes, if trims { rest[..open].trim_end() } else { &rest[..open] });
-            if self.comment(begin)? {
+            let (text, action) = self.words.text();
+            if !text.is_empty() {
+                nodes.push(Node::Text(text.to_owned()));
+            }
+            let Some(begin) = action else { return Ok((nodes, Closer::OfSource)) };
+            if self.words.comment(begin)? {
+                self.words.done(begin)?;
                 continue;
             }
-            match self.peek()? {
-                Some(Word::Name(name)) if name == "if" => {
-                    self.word()?;
-                    nodes.push(self.condition(begin)?);
+            let at = self.words.at();
+            let Some(Word::Name(name)) = self.words.peek()? else {
+                nodes.push(self.action(begin)?);
+                continue;
+            };
+            match name.as_str() {
+                "if" | "with" | "range" | "end" | "else" | "break" | "continue" => {
+                    self.words.next()?;
                 }
-                Some(Word::Name(name)) if name == "end" => {
-                    self.word()?;
-                    self.done(begin)?;
-                    return Ok((nodes, End::OfIf(begin)));
+                name if NOT_OFFERED.contains(&name) => {
+                    return Err(self.words.flaw(at, format!("{name} is not offered: tags are one template")));
                 }
-                Some(Word::Name(name)) if name == "else" => {
-                    self.word()?;
-                    if self.peek()? == Some(Word::Name("if".to_owned())) {
-                        self.word()?;
-                        return Ok((nodes, End::ElseIf(begin)));
+                _ => {}
+            }
+            match name.as_str() {
+                "if" => nodes.push(self.choose(begin, Choice::If)?),
+                "with" => nodes.push(self.choose(begin, Choice::With)?),
+                "range" => nodes.push(self.range(begin)?),
+                "end" => {
+                    self.words.done(begin)?;
+                    return Ok((nodes, Closer::End(begin)));
+                }
+                "else" => return Ok((nodes, self.closing_else(begin)?)),
+                "break" | "continue" => {
+                    if self.loops == 0 {
+                        return Err(self.words.flaw(at, format!("{name} is in no range")));
                     }
-                    self.done(begin)?;
-                    return Ok((nodes, End::Else(begin)));
+                    self.words.done(begin)?;
+                    nodes.push(if name == "break" { Node::Break } else { Node::Continue });
                 }
-                _ => {
-                    let expression = self.pipeline(begin)?;
-                    self.done(begin)?;
-                    nodes.push(Node::Print(expression));
-                }
+                _ => nodes.push(self.action(begin)?),
             }
         }
     }
 
-    /// What follows `{{if`, up to its `{{end}}`.
-    fn condition(&mut self, begin: usize) -> Result<Node, TemplateError> {
-        self.deeper(begin)?;
-        let mut branches = Vec::new();
-        loop {
-            let condition = self.pipeline(begin)?;
-            self.done(begin)?;
-            let (nodes, end) = self.nodes()?;
-            branches.push((condition, nodes));
-            let otherwise = match end {
-                End::ElseIf(_) => continue,
-                End::OfIf(_) => Vec::new(),
-                End::Else(_) => match self.nodes()? {
-                    (nodes, End::OfIf(_)) => nodes,
-                    (_, End::OfSource) => return Err(self.flaw(begin, "has no {{end}}".to_owned())),
-                    (_, End::Else(at) | End::ElseIf(at)) => {
-                        return Err(self.flaw(at, "follows an else".to_owned()));
-                    }
-                },
-                End::OfSource => return Err(self.flaw(begin, "has no {{end}}".to_owned())),
-            };
-            self.depth -= 1;
-            return Ok(Node::If { branches, otherwise });
+    fn action(&mut self, begin: usize) -> Result<Node, TemplateError> {
+        let at = self.words.at();
+        let pipeline = self.pipeline(begin, 1)?;
+        self.words.done(begin)?;
+        if let (true, Expression::Literal(Value::Part(part))) = (pipeline.into.is_empty(), &pipeline.value) {
+            return Err(self.words.flaw(at, no_value(*part)));
         }
+        Ok(Node::Action(pipeline))
+    }
+
+    /// `{{else}}`, `{{else if` or `{{else with`, after its first word.
+    fn closing_else(&mut self, begin: usize) -> Result<Closer, TemplateError> {
+        if let Some(Word::Name(name)) = self.words.peek()?
+            && let Some(choice) = Choice::named(&name)
+        {
+            self.words.next()?;
+            return Ok(Closer::ElseOf(begin, choice));
+        }
+        self.words.done(begin)?;
+        Ok(Closer::Else(begin))
+    }
+
+    /// What follows `{{if` or `{{with`, up to its `{{end}}`.
+    fn choose(&mut self, begin: usize, choice: Choice) -> Result<Node, TemplateError> {
+        self.deeper(begin)?;
+        let (outside, dot) = (self.variables.len(), self.dot);
+        let mut branches = Vec::new();
+        let otherwise = loop {
+            let pipeline = self.pipeline(begin, 1)?;
+            self.words.done(begin)?;
+            if choice == Choice::With {
+                self.dot = part(&pipeline.value);
+            }
+            let (nodes, closer) = self.body()?;
+            self.dot = dot;
+            branches.push((pipeline, nodes));
+            match closer {
+                Closer::ElseOf(_, other) if other == choice => {}
+                other => break self.otherwise(begin, &other)?,
+            }
+        };
+        self.variables.truncate(outside);
+        self.depth -= 1;
+        Ok(Node::Choose { moves_dot: choice == Choice::With, branches, otherwise })
+    }
+
+    /// What follows `{{range`, up to its `{{end}}`.
+    fn range(&mut self, begin: usize) -> Result<Node, TemplateError> {
+        self.deeper(begin)?;
+        let (outside, dot) = (self.variables.len(), self.dot);
+        let over = self.pipeline(begin, 2)?;
+        self.words.done(begin)?;
+        self.dot = None;
+        self.loops += 1;
+        let (body, closer) = self.body()?;
+        self.loops -= 1;
+        self.dot = dot;
+        let otherwise = self.otherwise(begin, &closer)?;
+        self.variables.truncate(outside);
+        self.depth -= 1;
+        Ok(Node::Range { over, body, otherwise })
+    }
+
+    /// Nodes whose variables end with them.
+    fn body(&mut self) -> Result<(Vec<Node>, Closer), TemplateError> {
+        let outside = self.variables.len();
+        let body = self.nodes()?;
+        self.variables.truncate(outside);
+        Ok(body)
+    }
+
+    /// What follows `{{else}}`, if that is what closed the nodes before.
+    fn otherwise(&mut self, begin: usize, closer: &Closer) -> Result<Vec<Node>, TemplateError> {
+        let closer = match closer {
+            Closer::Else(_) => match self.body()? {
+                (nodes, Closer::End(_)) => return Ok(nodes),
+                (_, closer) => closer,
+            },
+            Closer::End(_) => return Ok(Vec::new()),
+            Closer::OfSource => return Err(self.words.flaw(begin, "has no {{end}}")),
+            Closer::ElseOf(at, _) => return Err(self.words.flaw(*at, "fits no action of another kind")),
+        };
+        Err(match closer {
+            Closer::OfSource => self.words.flaw(begin, "has no {{end}}"),
+            Closer::End(at) | Closer::Else(at) | Closer::ElseOf(at, _) => {
+                self.words.flaw(at, "follows an else")
+            }
+        })
+    }
+
+    /// A value, after up to `most` variables that take it.
+    fn pipeline(&mut self, begin: usize, most: usize) -> Result<Pipeline, TemplateError> {
+        let at = self.words.at();
+        let mut names = Vec::new();
+        let mut declares = None;
+        while let Some(Word::Variable(name, fields)) = self.words.peek()? {
+            let place = self.words.at();
+            self.words.next()?;
+            names.push((place, name));
+            if fields.is_empty() && names.len() < most && self.words.take(&Word::Comma)? {
+                continue;
+            }
+            if fields.is_empty() {
+                declares = match self.words.peek()? {
+                    Some(Word::Declare) => Some(true),
+                    Some(Word::Assign) => Some(false),
+                    _ => None,
+                };
+            }
+            break;
+        }
+        let Some(declares) = declares else {
+            // It began with a variable's value, if with a variable at all.
+            self.words.back_to(at);
+            return Ok(Pipeline { into: Vec::new(), value: self.value(begin)? });
+        };
+        self.words.next()?;
+        if let Some((place, _)) = names.iter().find(|(_, name)| name.is_empty()) {
+            return Err(self.words.flaw(*place, "$ is the container, and no variable"));
+        }
+        // Its own name is not yet in scope.
+        let value = self.value(begin)?;
+        let mut into = Vec::new();
+        for (place, name) in names {
+            into.push(if declares { self.declare(name) } else { self.slot(place, &name)? });
+        }
+        Ok(Pipeline { into, value })
+    }
+
+    fn declare(&mut self, name: String) -> Slot {
+        self.variables.push(name);
+        self.variables.len() - 1
+    }
+
+    fn slot(&self, at: usize, name: &str) -> Result<Slot, TemplateError> {
+        let found = self.variables.iter().rposition(|known| known == name);
+        found.ok_or_else(|| self.words.flaw(at, format!("there is no variable ${name} here")))
     }
 
     /// Commands with `|` between them: each takes what came before as its last argument.
-    fn pipeline(&mut self, begin: usize) -> Result<Expression, TemplateError> {
-        let mut piped = None;
-        loop {
-            piped = Some(self.command(begin, piped)?);
-            if self.peek()? != Some(Word::Pipe) {
-                break;
-            }
-            self.word()?;
+    fn value(&mut self, begin: usize) -> Result<Expression, TemplateError> {
+        let mut value = self.command(begin, None)?;
+        while self.words.take(&Word::Pipe)? {
+            value = self.command(begin, Some(value))?;
         }
-        piped.ok_or_else(|| self.flaw(begin, "says nothing".to_owned()))
+        Ok(value)
     }
 
     fn command(&mut self, begin: usize, piped: Option<Expression>) -> Result<Expression, TemplateError> {
-        self.space();
-        let at = self.at;
-        let Some(Word::Name(name)) = self.peek()?.filter(|word| !is_constant(word)) else {
+        let at = self.words.at();
+        let Some(Word::Name(name)) = self.words.peek()?.filter(|word| !is_constant(word)) else {
             return match (piped, self.operand(begin)?) {
-                (_, None) => Err(self.flaw(at, "a value is missing".to_owned())),
-                (Some(_), Some(_)) => Err(self.flaw(at, "only a function can follow |".to_owned())),
-                (None, Some(value)) => match self.peek()? {
+                (_, None) => Err(self.words.flaw(at, "a value is missing")),
+                (Some(_), Some(_)) => Err(self.words.flaw(at, "only a function can follow |")),
+                (None, Some(value)) => match self.words.peek()? {
                     None | Some(Word::Done { .. } | Word::Pipe | Word::Close) => Ok(value),
-                    Some(_) => Err(self.flaw(at, "is no function, and takes no arguments".to_owned())),
+                    Some(Word::Declare | Word::Assign) => Err(self
+                        .words
+                        .flaw(at, "only a variable at the beginning of an action takes a value")),
+                    Some(_) => Err(self.words.flaw(at, "is no function, and takes no arguments")),
                 },
             };
         };
-        self.word()?;
-        if NOT_OFFERED.contains(&name.as_str()) {
-            return Err(self.flaw(at, format!("{name} is not offered")));
-        }
-        let function = Function::named(&name).map_err(|what| self.flaw(at, what))?;
+        self.words.next()?;
+        let function = Function::named(&name).map_err(|what| self.words.flaw(at, what))?;
         let mut arguments = Vec::new();
         while let Some(argument) = self.operand(begin)? {
             arguments.push(argument);
         }
         arguments.extend(piped);
-        function.takes(arguments.len()).map_err(|what| self.flaw(at, what))?;
+        function.takes(arguments.len()).map_err(|what| self.words.flaw(at, what))?;
+        if let Some(part) = arguments.iter().find_map(part).filter(|_| !function.asks_truth()) {
+            return Err(self.words.flaw(at, no_value(part)));
+        }
         if function.matches()
             && let Some(Expression::Literal(Value::Text(text))) = arguments.first()
         {
-            let pattern = Pattern::new(text).map_err(|what| self.flaw(at, what))?;
+            let pattern = Pattern::new(text).map_err(|what| self.words.flaw(at, what))?;
             arguments[0] = Expression::Pattern(pattern);
         }
         Ok(Expression::Call(function, arguments))
@@ -170,206 +291,105 @@ impl Parser<'_> {
 
     /// One value; `None` where no value begins.
     fn operand(&mut self, begin: usize) -> Result<Option<Expression>, TemplateError> {
-        self.space();
-        let at = self.at;
-        let value = match self.peek()? {
-            Some(Word::Text(text)) => Expression::Literal(Value::Text(text)),
+        let at = self.words.at();
+        let value = match self.words.peek()? {
+            Some(Word::Text(text)) => Expression::Literal(Value::text_of(&text)),
             Some(Word::Number(number)) => Expression::Literal(Value::Number(number)),
             Some(Word::Name(name)) => match name.as_str() {
                 "true" | "false" => Expression::Literal(Value::Truth(name == "true")),
                 "nil" => Expression::Literal(Value::Nothing),
                 _ => {
-                    return Err(
-                        self.flaw(at, format!("function {name} as an argument belongs in parentheses"))
-                    );
+                    let what = format!("function {name} as an argument belongs in parentheses");
+                    return Err(self.words.flaw(at, what));
                 }
             },
-            Some(Word::Field(names)) => field(&names).map_err(|what| self.flaw(at, what))?,
+            Some(Word::Field(names)) => self.field(at, self.dot, Expression::Dot, &names)?,
+            Some(Word::Variable(name, names)) if name.is_empty() => {
+                self.field(at, Some(Part::Container), Expression::Dot, &names)?
+            }
+            Some(Word::Variable(name, names)) => {
+                let slot = self.slot(at, &name)?;
+                self.field(at, None, Expression::Variable(slot), &names)?
+            }
             Some(Word::Open) => {
                 self.deeper(at)?;
-                self.word()?;
-                let inner = self.pipeline(begin)?;
-                self.space();
-                if self.peek()? != Some(Word::Close) {
-                    return Err(self.flaw(at, "the parenthesis is not closed".to_owned()));
+                self.words.next()?;
+                let inner = self.value(begin)?;
+                self.words.at();
+                if !self.words.take(&Word::Close)? {
+                    return Err(self.words.flaw(at, "the parenthesis is not closed"));
                 }
-                self.word()?;
                 self.depth -= 1;
                 // Only what follows at once belongs to it.
-                let glued = self.rest().starts_with('.');
-                return Ok(Some(match self.peek()?.filter(|_| glued) {
-                    Some(Word::Field(names)) => {
-                        self.word()?;
-                        Expression::Keys(Box::new(inner), names)
-                    }
-                    _ => inner,
-                }));
+                let names = self.words.glued()?.unwrap_or_default();
+                let known = part(&inner);
+                return self.field(at, known, inner, &names).map(Some);
             }
-            None | Some(Word::Pipe | Word::Close | Word::Done { .. }) => return Ok(None),
+            None
+            | Some(
+                Word::Pipe | Word::Close | Word::Comma | Word::Declare | Word::Assign | Word::Done { .. },
+            ) => return Ok(None),
         };
-        self.word()?;
+        self.words.next()?;
         Ok(Some(value))
     }
 
-    /// Takes `{{/* … */}}` whole.
-    fn comment(&mut self, begin: usize) -> Result<bool, TemplateError> {
-        if !self.rest().trim_start().starts_with("/*") {
-            return Ok(false);
-        }
-        let Some(end) = self.rest().find("*/") else {
-            return Err(self.flaw(begin, "the comment does not end".to_owned()));
-        };
-        self.at += end + 2;
-        self.done(begin)?;
-        Ok(true)
-    }
-
-    /// Takes `}}`.
-    fn done(&mut self, begin: usize) -> Result<(), TemplateError> {
-        self.space();
-        let at = self.at;
-        match self.word()? {
-            Some(Word::Done { trims }) => {
-                if trims {
-                    self.space();
-                }
-                Ok(())
-            }
-            None => Err(self.flaw(begin, "has no }}".to_owned())),
-            Some(_) => Err(self.flaw(at, "does not belong here".to_owned())),
-        }
-    }
-
-    fn peek(&mut self) -> Result<Option<Word>, TemplateError> {
-        let at = self.at;
-        let word = self.word();
-        self.at = at;
-        word
-    }
-
-    /// The next word of an action; `None` at the end of the source.
-    fn word(&mut self) -> Result<Option<Word>, TemplateError> {
-        self.space();
-        let spaced = self.source[..self.at].ends_with(char::is_whitespace);
-        let rest = self.rest();
-        let Some(c) = rest.chars().next() else { return Ok(None) };
-        let (length, word) = match c {
-            '}' if rest.starts_with("}}") => (2, Word::Done { trims: false }),
-            '-' if spaced && rest.starts_with("-}}") => (3, Word::Done { trims: true }),
-            '|' => (1, Word::Pipe),
-            '(' => (1, Word::Open),
-            ')' => (1, Word::Close),
-            '"' => self.quoted()?,
-            '`' => {
-                let end = rest[1..]
-                    .find('`')
-                    .ok_or_else(|| self.flaw(self.at, "the text does not end".to_owned()))?;
-                (end + 2, Word::Text(rest[1..=end].to_owned()))
-            }
-            '.' => {
-                let length = length_of(rest, |c| c == '.' || is_letter(c));
-                let names: Vec<String> = rest[1..length].split('.').map(str::to_owned).collect();
-                match &names[..] {
-                    [only] if only.is_empty() => (length, Word::Field(Vec::new())),
-                    names if names.iter().any(String::is_empty) => {
-                        return Err(self.flaw(self.at, "is no field".to_owned()));
-                    }
-                    _ => (length, Word::Field(names)),
+    /// `names` in `whole`, or in `part` of the container where that is known to be the whole.
+    fn field(
+        &self,
+        at: usize,
+        mut part: Option<Part>,
+        mut whole: Expression,
+        names: &[String],
+    ) -> Result<Expression, TemplateError> {
+        let mut names = names.iter();
+        while let Some(inside) = part.take() {
+            let Some(name) = names.next() else {
+                return Ok(Expression::Literal(Value::Part(inside)));
+            };
+            match inside.member(name) {
+                Some(Ok(deeper)) => part = Some(deeper),
+                Some(Err(field)) => whole = Expression::Field(field),
+                None => {
+                    let path: String = names.map(|name| format!(".{name}")).collect();
+                    let all: Vec<String> =
+                        FIELDS.iter().map(|(part, name, _)| format!("{}.{name}", part.path())).collect();
+                    let path = format!("{}.{name}{path}", inside.path());
+                    let what = format!("there is no field {path}; there are {}", all.join(", "));
+                    return Err(self.words.flaw(at, what));
                 }
             }
-            '-' | '+' | '0'..='9' => {
-                let length = 1 + length_of(&rest[1..], is_letter);
-                let number = rest[..length].parse();
-                let number = number
-                    .map_err(|_| self.flaw(self.at, format!("{:?} is no whole number", &rest[..length])))?;
-                (length, Word::Number(number))
-            }
-            c if is_letter(c) => {
-                let length = length_of(rest, is_letter);
-                (length, Word::Name(rest[..length].to_owned()))
-            }
-            '$' | ':' | '=' => return Err(self.flaw(self.at, "variables are not offered".to_owned())),
-            other => return Err(self.flaw(self.at, format!("{other:?} does not belong here"))),
-        };
-        self.at += length;
-        Ok(Some(word))
-    }
-
-    /// A text in quotes, with Go's usual escapes, and its length in the source.
-    fn quoted(&self) -> Result<(usize, Word), TemplateError> {
-        let mut text = String::new();
-        let mut chars = self.rest().char_indices().skip(1);
-        while let Some((at, c)) = chars.next() {
-            match c {
-                '"' => return Ok((at + 1, Word::Text(text))),
-                '\n' => break,
-                '\\' => match chars.next() {
-                    Some((_, c @ ('"' | '\\' | '\''))) => text.push(c),
-                    Some((_, 'n')) => text.push('\n'),
-                    Some((_, 't')) => text.push('\t'),
-                    Some((_, 'r')) => text.push('\r'),
-                    _ => {
-                        return Err(
-                            self.flaw(self.at + at, "is no escape; write \\\\ for a backslash".to_owned())
-                        );
-                    }
-                },
-                other => text.push(other),
-            }
         }
-        Err(self.flaw(self.at, "the text does not end".to_owned()))
-    }
-
-    fn rest(&self) -> &str {
-        &self.source[self.at..]
-    }
-
-    fn space(&mut self) {
-        self.at = self.source.len() - self.rest().trim_start().len();
+        let keys: Vec<String> = names.cloned().collect();
+        Ok(if keys.is_empty() { whole } else { Expression::Keys(Box::new(whole), keys) })
     }
 
     fn deeper(&mut self, at: usize) -> Result<(), TemplateError> {
         self.depth += 1;
         match self.depth {
-            depth if depth > DEPTH_LIMIT => Err(self.flaw(at, format!("nests deeper than {DEPTH_LIMIT}"))),
+            depth if depth > DEPTH_LIMIT => {
+                Err(self.words.flaw(at, format!("nests deeper than {DEPTH_LIMIT}")))
+            }
             _ => Ok(()),
         }
     }
+}
 
-    fn flaw(&self, at: usize, what: String) -> TemplateError {
-        TemplateError { at: self.source[..at].chars().count() + 1, what }
+/// The part of the container that a value is, where that is known beforehand.
+fn part(value: &Expression) -> Option<Part> {
+    match value {
+        Expression::Literal(Value::Part(part)) => Some(*part),
+        _ => None,
     }
 }
 
-fn push_text(nodes: &mut Vec<Node>, text: &str) {
-    if !text.is_empty() {
-        nodes.push(Node::Text(text.to_owned()));
+fn no_value(part: Part) -> String {
+    match part {
+        Part::Container => "the container is no value; name a field of it".to_owned(),
+        part => format!("{} is no value; name a field of it", part.path()),
     }
-}
-
-fn field(names: &[String]) -> Result<Expression, String> {
-    let known = |path: &&(&str, Field)| {
-        let mut parts = path.0.split('.');
-        let mut names = names.iter();
-        parts.all(|part| names.next().is_some_and(|name| name == part))
-    };
-    let Some((path, found)) = FIELDS.iter().find(known) else {
-        let paths: Vec<String> = FIELDS.iter().map(|(path, _)| format!(".{path}")).collect();
-        return Err(format!("there is no field .{}; there are {}", names.join("."), paths.join(", ")));
-    };
-    let keys = names[path.split('.').count()..].to_vec();
-    let field = Expression::Field(*found);
-    Ok(if keys.is_empty() { field } else { Expression::Keys(Box::new(field), keys) })
 }
 
 fn is_constant(word: &Word) -> bool {
     matches!(word, Word::Name(name) if matches!(name.as_str(), "true" | "false" | "nil"))
-}
-
-fn is_letter(c: char) -> bool {
-    c.is_alphanumeric() || c == '_'
-}
-
-fn length_of(text: &str, fits: impl Fn(char) -> bool) -> usize {
-    text.find(|c| !fits(c)).unwrap_or(text.len())
 }

@@ -1,5 +1,38 @@
 use super::*;
+use crate::container::ContainerId;
 use crate::desired::tests::container;
+use crate::docker::read;
+
+/// Templates over one container, with what Go's text/template made of them: see
+/// `crates/testkit/witness/go-template/main.go`.
+#[test]
+fn as_go_has_it() {
+    let answer: bollard::models::ContainerInspectResponse =
+        serde_json::from_str(include_str!("vectors/container.json")).unwrap();
+    let id = ContainerId::new(answer.id.clone().unwrap());
+    let container = read::container(id, answer).unwrap();
+    let mut lines = include_str!("vectors/templates.txt").lines().peekable();
+    let (mut rows, mut wrong) = (0, Vec::new());
+    while let Some(template) = lines.next() {
+        if template.is_empty() || template.starts_with("# ") {
+            continue;
+        }
+        let go = lines.next().unwrap();
+        let expect = lines.next_if(|line| line.starts_with("~ ")).map_or(go, |line| &line[2..]);
+        let made = TagsTemplate::parse(template).map_err(|error| error.to_string());
+        let made = made.and_then(|template| template.text(&container));
+        let made = made.map(|text| format!("= {}", text.replace('\n', "␤")));
+        let made = made.unwrap_or_else(|error| format!("! {error}"));
+        // Errors have words of their own here; they are rows only where Go has none.
+        let fits = made == expect || (expect == go && go.starts_with("! ") && made.starts_with("! "));
+        if !fits {
+            wrong.push(format!("{template}\n  expected {expect}\n  made     {made}"));
+        }
+        rows += 1;
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    assert!(rows > 100, "{rows} rows");
+}
 
 /// What `template` makes of a container, or what is wrong with it, or with making it.
 #[track_caller]
@@ -92,13 +125,17 @@ fn conditions_and_forms() {
     check("a {{- .Name -}} ,b", "a/web|b");
     check("{{`a}}b`}}{{\"\\\"}}\"}}", "a}}b\"}}");
     check("a}}b", "a}}b");
+    // Later than the Go that the other rows are from.
+    check("{{with .Config.Labels.absent}}x{{else with .Config.Labels.team}}{{.}}{{end}}", "blue");
+    check("{{range $i := 3}}{{$i}}{{end}}", "012");
+    check("{{$x := \"\"}}{{range $x = .Config.Env}}{{end}}{{$x}}", "SERVICE_9404_NAME=bar");
 }
 
 #[test]
 fn mistakes_are_named_with_their_place() {
     check(
         "ab,{{foo}}",
-        "! tags template, character 6: there is no function foo; there are strSlice, sIndex, mIndex, toUpper, toLower, replace, join, split, splitIndex, matchFirstElement, matchAllElements, jsonParse, index, len, eq, ne, not, and, or, print, printf",
+        "! tags template, character 6: there is no function foo; there are strSlice, sIndex, mIndex, toUpper, toLower, replace, join, split, splitIndex, matchFirstElement, matchAllElements, jsonParse, index, slice, len, eq, ne, lt, le, gt, ge, not, and, or, print, printf, println",
     );
     check(
         "é{{httpGet \"x\"}}",
@@ -108,9 +145,15 @@ fn mistakes_are_named_with_their_place() {
         "{{.Config.Nope}}",
         "! tags template, character 3: there is no field .Config.Nope; there are .ID, .Name, .Config.Image, .Config.Labels, .Config.Env, .Config.Hostname, .HostConfig.NetworkMode, .NetworkSettings.IPAddress, .NetworkSettings.Networks, .NetworkSettings.Ports",
     );
+    let no_value =
+        |name: &str| format!("! tags template, character 3: {name} is no value; name a field of it");
+    check("{{.}}", &no_value("the container"));
+    check("{{$}}", &no_value("the container"));
+    check("{{.Config}}", &no_value(".Config"));
+    check("{{print .NetworkSettings}}", &no_value(".NetworkSettings"));
     check(
-        "{{.}}",
-        "! tags template, character 3: there is no field .; there are .ID, .Name, .Config.Image, .Config.Labels, .Config.Env, .Config.Hostname, .HostConfig.NetworkMode, .NetworkSettings.IPAddress, .NetworkSettings.Networks, .NetworkSettings.Ports",
+        "{{with .Config}}{{.Name}}{{end}}",
+        "! tags template, character 19: there is no field .Config.Name; there are .ID, .Name, .Config.Image, .Config.Labels, .Config.Env, .Config.Hostname, .HostConfig.NetworkMode, .NetworkSettings.IPAddress, .NetworkSettings.Networks, .NetworkSettings.Ports",
     );
     check("{{.Name", "! tags template, character 1: has no }}");
     check("{{}}", "! tags template, character 3: a value is missing");
@@ -131,11 +174,34 @@ fn mistakes_are_named_with_their_place() {
         "! tags template, character 3: \"(\" is no regular expression: found open group without closing ')'",
     );
     check("{{if .Name}}x", "! tags template, character 1: has no {{end}}");
-    check("x{{end}}", "! tags template, character 2: closes no if");
-    check("{{else}}", "! tags template, character 1: closes no if");
+    check("x{{end}}", "! tags template, character 2: belongs to no if, with or range");
+    check("{{else}}", "! tags template, character 1: belongs to no if, with or range");
     check("{{if .Name}}{{else}}{{else}}{{end}}", "! tags template, character 21: follows an else");
-    check("{{range .Config.Env}}{{end}}", "! tags template, character 3: range is not offered");
-    check("{{$x := .Name}}", "! tags template, character 3: variables are not offered");
+    check(
+        "{{if .ID}}{{else with .Name}}{{end}}",
+        "! tags template, character 11: fits no action of another kind",
+    );
+    check(
+        "{{with .ID}}{{else if .Name}}{{end}}",
+        "! tags template, character 13: fits no action of another kind",
+    );
+    check("{{range .Config.Env}}x", "! tags template, character 1: has no {{end}}");
+    check("{{range .Config.Env}}{{else}}x", "! tags template, character 1: has no {{end}}");
+    check("{{break}}", "! tags template, character 3: break is in no range");
+    check(
+        "{{template \"x\"}}",
+        "! tags template, character 3: template is not offered: tags are one template",
+    );
+    check("{{js .Name}}", "! tags template, character 3: js is not offered");
+    check("{{$x}}", "! tags template, character 3: there is no variable $x here");
+    check("{{$x := 1}}{{$y = 2}}", "! tags template, character 14: there is no variable $y here");
+    check("{{$ := 1}}", "! tags template, character 3: $ is the container, and no variable");
+    check("{{$x, $y := .Config.Env}}", "! tags template, character 3: there is no variable $x here");
+    check(
+        "{{.Name := 1}}",
+        "! tags template, character 3: only a variable at the beginning of an action takes a value",
+    );
+    check("{{$x :}}", "! tags template, character 6: ':' does not belong here");
     check("{{(toUpper .Name}}", "! tags template, character 3: the parenthesis is not closed");
     check("{{\"a}}", "! tags template, character 3: the text does not end");
     check("{{\"\\d\"}}", "! tags template, character 4: is no escape; write \\\\ for a backslash");
@@ -159,10 +225,24 @@ fn what_fails_on_a_container() {
         "{{matchAllElements .Config.Labels.json .Config.Env}}",
         r#"! "{\"a\": {\"b\": \"c\", \"list\": [1, \"two\"]}, \"n\": 7}" is no regular expression: counted repetition operator must be applied to a sub-expression"#,
     );
-    check("{{printf \"%x\" 1}}", "! printf \"%x\": there are only %s, %v, %d and %%");
+    check("{{printf \"%c\" 1}}", "! printf \"%c\": there are only %s, %v, %d, %q, %t, %x, %X and %%");
+    check("{{printf \"%2000d\" 1}}", "! printf \"%2000d\": a width or precision is at most 1024");
+    check("{{range .Config.Env}}{{.Name}}{{end}}", "! a text has no field Name");
+    check("{{$c := .Config}}{{$c.Name}}", "! a part of the container has no field Name");
+    check("{{$c := .Config}}{{$c}}", "! a part of the container where a value belongs");
+    check("{{range .Config}}{{end}}", "! ranges over a part of the container");
     check("{{printf \"%s\"}}", "! printf \"%s\": too few arguments");
     check("{{printf \"a\" 1}}", "! printf \"a\": too many arguments");
     // However it multiplies texts, it ends.
     let grow = (0..40).fold("{{.Name".to_owned(), |text, _| text + " | replace -1 \"\" \"0123456789\"");
     check(&(grow + "}}"), "! makes more than 65536 bytes");
+    let loops = |depth: usize, body: &str| {
+        format!("{}{body}{}", "{{range $.Config.Env}}".repeat(depth), "{{end}}".repeat(depth))
+    };
+    check(&loops(10, ""), "! takes more than 100000 steps");
+    check(&loops(9, "0123456789"), "! makes more than 65536 bytes");
+    check("{{range 9000000000000}}{{end}}", "! takes more than 100000 steps");
+    let long = format!("{{{{$x := printf \"%1024s\" .Name}}}}{}", loops(7, "{{$y := toUpper $x}}"));
+    check(&long, "! takes more than 100000 steps");
+    check(&loops(5, "{{$y := matchFirstElement $.Name $.Config.Env}}"), "! takes more than 100000 steps");
 }

@@ -2,19 +2,32 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::Arc;
 
 use super::Failure;
 use crate::container::{Binding, Container, NetworkMode};
 
-/// Anything that a template can name or compute.
+/// Anything that a template can name or compute. Cheap to clone.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Value {
     Nothing,
     Truth(bool),
     Number(i64),
-    Text(String),
-    List(Vec<Value>),
-    Map(BTreeMap<String, Value>),
+    Text(Arc<str>),
+    List(Arc<[Value]>),
+    Map(Arc<BTreeMap<Arc<str>, Value>>),
+    /// Fields with names that are known beforehand.
+    Record(Arc<[(&'static str, Value)]>),
+    Part(Part),
+}
+
+/// A part of a container that is no value, but has fields.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Part {
+    Container,
+    Config,
+    HostConfig,
+    NetworkSettings,
 }
 
 /// A fact about a container, under the name that Docker's API gives it.
@@ -32,41 +45,63 @@ pub(super) enum Field {
     Ports,
 }
 
-/// Every field, by its path.
-pub(super) const FIELDS: [(&str, Field); 10] = [
-    ("ID", Field::Id),
-    ("Name", Field::Name),
-    ("Config.Image", Field::Image),
-    ("Config.Labels", Field::Labels),
-    ("Config.Env", Field::Env),
-    ("Config.Hostname", Field::Hostname),
-    ("HostConfig.NetworkMode", Field::NetworkMode),
-    ("NetworkSettings.IPAddress", Field::IpAddress),
-    ("NetworkSettings.Networks", Field::Networks),
-    ("NetworkSettings.Ports", Field::Ports),
+/// Every field, by its part and name; in the order of the enum.
+pub(super) const FIELDS: [(Part, &str, Field); 10] = [
+    (Part::Container, "ID", Field::Id),
+    (Part::Container, "Name", Field::Name),
+    (Part::Config, "Image", Field::Image),
+    (Part::Config, "Labels", Field::Labels),
+    (Part::Config, "Env", Field::Env),
+    (Part::Config, "Hostname", Field::Hostname),
+    (Part::HostConfig, "NetworkMode", Field::NetworkMode),
+    (Part::NetworkSettings, "IPAddress", Field::IpAddress),
+    (Part::NetworkSettings, "Networks", Field::Networks),
+    (Part::NetworkSettings, "Ports", Field::Ports),
 ];
+
+/// Every part within the container.
+const PARTS: [(&str, Part); 3] =
+    [("Config", Part::Config), ("HostConfig", Part::HostConfig), ("NetworkSettings", Part::NetworkSettings)];
+
+impl Part {
+    /// What `name` is in it: a part or a field.
+    pub(super) fn member(self, name: &str) -> Option<Result<Part, Field>> {
+        let mut parts = PARTS.iter().filter(|_| self == Self::Container);
+        let field = || FIELDS.iter().find(|(part, known, _)| *part == self && *known == name);
+        let part = parts.find(|(known, _)| *known == name).map(|(_, part)| Ok(*part));
+        part.or_else(|| field().map(|(.., field)| Err(*field)))
+    }
+
+    /// Its path, with a dot before each name.
+    pub(super) fn path(self) -> String {
+        let found = PARTS.iter().find(|(_, part)| *part == self);
+        found.map(|(name, _)| format!(".{name}")).unwrap_or_default()
+    }
+}
 
 impl Field {
     pub(super) fn of(self, container: &Container) -> Value {
-        let text = |text: &str| Value::Text(text.to_owned());
+        let text = Value::text_of;
         match self {
             Self::Id => text(container.id.as_str()),
             // As in Docker's API: templates that people have cut the slash off.
-            Self::Name => Value::Text(format!("/{}", container.name)),
+            Self::Name => text(&format!("/{}", container.name)),
             Self::Image => text(&container.image),
-            Self::Labels => Value::Map(container.labels.iter().map(|(k, v)| (k.clone(), text(v))).collect()),
+            Self::Labels => {
+                Value::map_of(container.labels.iter().map(|(key, value)| (key.as_str().into(), text(value))))
+            }
             Self::Env => Value::List(container.env.iter().map(|line| text(line)).collect()),
             Self::Hostname => text(&container.hostname),
             Self::NetworkMode => match &container.network_mode {
                 NetworkMode::Bridge => text("bridge"),
                 NetworkMode::Host => text("host"),
                 NetworkMode::None => text("none"),
-                NetworkMode::Container(other) => Value::Text(format!("container:{other}")),
+                NetworkMode::Container(other) => text(&format!("container:{other}")),
                 NetworkMode::User(name) => text(name),
             },
             // Docker's API fills it for its default network alone.
             Self::IpAddress => {
-                Value::Text(container.networks.get("bridge").map(ToString::to_string).unwrap_or_default())
+                text(&container.networks.get("bridge").map(ToString::to_string).unwrap_or_default())
             }
             Self::Networks => {
                 let network = |ip: &std::net::IpAddr| {
@@ -75,27 +110,32 @@ impl Field {
                     } else {
                         (String::new(), ip.to_string())
                     };
-                    map([("IPAddress", Value::Text(v4)), ("GlobalIPv6Address", Value::Text(v6))])
+                    Value::Record([("IPAddress", text(&v4)), ("GlobalIPv6Address", text(&v6))].into())
                 };
-                Value::Map(container.networks.iter().map(|(name, ip)| (name.clone(), network(ip))).collect())
+                Value::map_of(container.networks.iter().map(|(name, ip)| (name.as_str().into(), network(ip))))
             }
             Self::Ports => {
                 let one = |binding: &Binding| {
                     let host = binding.host.map_or_else(|| "0.0.0.0".to_owned(), |ip| ip.to_string());
-                    map([("HostIP", Value::Text(host)), ("HostPort", Value::Text(binding.port.to_string()))])
+                    let port = text(&binding.port.to_string());
+                    Value::Record([("HostIP", text(&host)), ("HostPort", port)].into())
                 };
                 let all = |bindings: &Vec<Binding>| Value::List(bindings.iter().map(one).collect());
-                Value::Map(container.bindings.iter().map(|(port, b)| (port.to_string(), all(b))).collect())
+                Value::map_of(container.bindings.iter().map(|(port, b)| (port.to_string().into(), all(b))))
             }
         }
     }
 }
 
-fn map<const N: usize>(entries: [(&str, Value); N]) -> Value {
-    Value::Map(entries.into_iter().map(|(key, value)| (key.to_owned(), value)).collect())
-}
-
 impl Value {
+    pub(super) fn text_of(text: &str) -> Self {
+        Self::Text(text.into())
+    }
+
+    fn map_of(entries: impl Iterator<Item = (Arc<str>, Self)>) -> Self {
+        Self::Map(Arc::new(entries.collect()))
+    }
+
     /// As Go's `if` sees it.
     pub(super) fn is_true(&self) -> bool {
         match self {
@@ -105,15 +145,33 @@ impl Value {
             Self::Text(text) => !text.is_empty(),
             Self::List(list) => !list.is_empty(),
             Self::Map(map) => !map.is_empty(),
+            Self::Record(_) | Self::Part(_) => true,
         }
     }
 
-    /// What a map holds under `key`; nothing when it does not.
-    pub(super) fn under(self, key: &str) -> Result<Self, Failure> {
+    /// About how many bytes it takes to read all of it.
+    pub(super) fn size(&self) -> usize {
+        let sum = |sizes: &mut dyn Iterator<Item = usize>| sizes.fold(0, usize::saturating_add);
         match self {
-            Self::Map(mut map) => Ok(map.remove(key).unwrap_or(Self::Nothing)),
+            Self::Nothing | Self::Truth(_) | Self::Number(_) | Self::Part(_) => 8,
+            Self::Text(text) => text.len() + 8,
+            Self::List(list) => sum(&mut list.iter().map(Self::size)),
+            Self::Map(map) => sum(&mut map.iter().map(|(key, value)| key.len() + value.size())),
+            Self::Record(fields) => sum(&mut fields.iter().map(|(_, value)| value.size())),
+        }
+    }
+
+    /// What is under `key`; nothing when a map does not have it.
+    pub(super) fn under(&self, key: &str) -> Result<Self, Failure> {
+        let none = || Failure(format!("{} has no field {key}", self.kind()));
+        match self {
+            Self::Map(map) => Ok(map.get(key).cloned().unwrap_or(Self::Nothing)),
+            Self::Record(fields) => {
+                let found = fields.iter().find(|(name, _)| *name == key);
+                found.map(|(_, value)| value.clone()).ok_or_else(none)
+            }
             Self::Nothing => Ok(Self::Nothing),
-            other => Err(Failure(format!("{} has no field {key}", other.kind()))),
+            Self::Truth(_) | Self::Number(_) | Self::Text(_) | Self::List(_) | Self::Part(_) => Err(none()),
         }
     }
 
@@ -125,6 +183,16 @@ impl Value {
             Self::Text(_) => "a text",
             Self::List(_) => "a list",
             Self::Map(_) => "a map",
+            Self::Record(_) => "a record",
+            Self::Part(_) => "a part of the container",
+        }
+    }
+
+    /// What it prints.
+    pub(super) fn shown(&self) -> Result<String, Failure> {
+        match self {
+            Self::Part(_) => Err(self.wrong("a value")),
+            _ => Ok(self.to_string()),
         }
     }
 
@@ -152,14 +220,14 @@ impl Value {
         }
     }
 
-    pub(super) fn map(&self) -> Result<&BTreeMap<String, Self>, Failure> {
+    pub(super) fn map(&self) -> Result<&BTreeMap<Arc<str>, Self>, Failure> {
         match self {
             Self::Map(map) => Ok(map),
             other => Err(other.wrong("a map")),
         }
     }
 
-    fn wrong(&self, wanted: &str) -> Failure {
+    pub(super) fn wrong(&self, wanted: &str) -> Failure {
         Failure(format!("{} where {wanted} belongs", self.kind()))
     }
 }
@@ -169,7 +237,7 @@ impl fmt::Display for Value {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let spaced = |f: &mut fmt::Formatter<'_>, at: usize| if at > 0 { f.write_str(" ") } else { Ok(()) };
         match self {
-            Self::Nothing => Ok(()),
+            Self::Nothing | Self::Part(_) => Ok(()),
             Self::Truth(truth) => truth.fmt(f),
             Self::Number(number) => number.fmt(f),
             Self::Text(text) => f.write_str(text),
@@ -188,6 +256,14 @@ impl fmt::Display for Value {
                     write!(f, "{key}:{value}")?;
                 }
                 f.write_str("]")
+            }
+            Self::Record(fields) => {
+                f.write_str("{")?;
+                for (at, (_, value)) in fields.iter().enumerate() {
+                    spaced(f, at)?;
+                    value.fmt(f)?;
+                }
+                f.write_str("}")
             }
         }
     }
