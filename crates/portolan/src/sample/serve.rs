@@ -13,10 +13,15 @@ use hyper_util::service::TowerToHyperService;
 use runtime::Shutdown;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout_at};
 
 /// How long a connection that never said anything may do so once the sample is to end.
 const LAST_CALL: Duration = Duration::from_secs(1);
+
+/// How long nobody must have come before it stops listening. Whoever routes to it learns of its end by the same signal
+/// and a little later; and the kernel resets a connection that is completed just as its listener closes, which neither
+/// its client nor the sample can tell from one that was served.
+const QUIET: Duration = Duration::from_millis(100);
 
 /// How long to rest when the process is out of file descriptors or memory for another connection.
 const REST: Duration = Duration::from_millis(50);
@@ -31,8 +36,8 @@ const QUEUE: usize = 4096;
 #[derive(Debug, Clone, Copy)]
 pub(super) struct OwnEnd(pub(super) SocketAddr);
 
-/// Serves until told to stop. Then takes in what the kernel has already accepted, closes, and gives requests in flight
-/// `drain` to finish.
+/// Serves until told to stop. Then takes in who still comes until nobody does, closes, and gives requests in flight
+/// `drain` to finish, counted from the signal.
 pub(super) async fn serve(listener: TcpListener, router: Router, shutdown: Shutdown, drain: Duration) {
     let mut connections = JoinSet::new();
     loop {
@@ -52,10 +57,14 @@ pub(super) async fn serve(listener: TcpListener, router: Router, shutdown: Shutd
             }
         }
     }
+    let end = Instant::now() + drain;
+    while let Ok(Ok((stream, _))) = timeout_at(end.min(Instant::now() + QUIET), listener.accept()).await {
+        connections.spawn(converse(stream, router.clone(), shutdown.clone()));
+    }
     for stream in left(listener) {
         connections.spawn(converse(stream, router.clone(), shutdown.clone()));
     }
-    let finished = timeout(drain, async { while connections.join_next().await.is_some() {} });
+    let finished = timeout_at(end, async { while connections.join_next().await.is_some() {} });
     if finished.await.is_err() {
         tracing::warn!(connections = connections.len(), "cutting off requests that did not finish in time");
         connections.shutdown().await;
