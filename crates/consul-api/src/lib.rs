@@ -11,6 +11,7 @@
 //! Consul itself refuses unknown fields; Portolan does not, so that a newer client still registers.
 
 mod agent;
+mod change;
 mod duration;
 mod health;
 mod key;
@@ -19,6 +20,7 @@ mod register;
 mod service;
 
 pub use agent::{AgentConfig, AgentMember, AgentSelf};
+pub use change::ChangeLine;
 pub use duration::{DurationError, GoDuration};
 pub use health::{CheckDefinition, CheckStatus, HealthCheck, Node, ServiceEntry};
 pub use key::{Base64, KeyEntry, KeyOperation, KeyVerb, TxnAnswer, TxnOperation, TxnResult};

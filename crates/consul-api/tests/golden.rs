@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use consul_api::{
-    AgentService, AgentServices, CatalogService, CheckRegistration, CheckStatus, GoDuration, HealthCheck,
-    Node, Particulars, ServiceEntry, ServiceRegistration, TaggedAddress, Weights,
+    AgentService, AgentServices, CatalogService, ChangeLine, CheckRegistration, CheckStatus, GoDuration,
+    HealthCheck, Node, Particulars, ServiceEntry, ServiceRegistration, TaggedAddress, Weights,
 };
 
 /// Taken from a running Consul 1.8.7, with the fields of its service mesh that Portolan does not know.
@@ -88,6 +88,23 @@ fn an_entry_is_written_in_full_and_without_null() {
     let json = serde_json::to_string(&entry).unwrap();
     assert_eq!(json, expect);
     assert_eq!(serde_json::from_str::<ServiceEntry>(&json).unwrap(), entry);
+}
+
+#[test]
+fn a_change_is_a_line() {
+    #[track_caller]
+    fn check(line: &ChangeLine, expect: &str) {
+        assert_eq!(serde_json::to_string(line).unwrap(), expect);
+        assert_eq!(serde_json::from_str::<ChangeLine>(expect).unwrap(), *line);
+    }
+    check(&ChangeLine::Reset {}, r#"{"Reset":{}}"#);
+    check(&ChangeLine::Whole { index: 7 }, r#"{"Whole":{"Index":7}}"#);
+    check(&ChangeLine::Alive {}, r#"{"Alive":{}}"#);
+    let gone = ChangeLine::Remove { index: 8, service: "web".into(), id: "h:web:80".into() };
+    check(&gone, r#"{"Remove":{"Index":8,"Service":"web","ID":"h:web:80"}}"#);
+    let entry = ServiceEntry::default();
+    let upsert = format!(r#"{{"Upsert":{{"Index":9,"Entry":{}}}}}"#, serde_json::to_string(&entry).unwrap());
+    check(&ChangeLine::Upsert { index: 9, entry: Box::new(entry) }, &upsert);
 }
 
 #[test]

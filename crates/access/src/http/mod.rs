@@ -7,6 +7,7 @@
 mod agent;
 mod blocking;
 mod catalog;
+mod changes;
 mod error;
 mod own;
 mod query;
@@ -113,7 +114,7 @@ pub fn build(
         registry,
         board,
         shutdown,
-        seats: Semaphore::new(config.limits.blocking),
+        seats: Arc::new(Semaphore::new(config.limits.blocking)),
         limits: config.limits.clone(),
     };
     let router = routes::router(Arc::new(face), config.extra);
@@ -128,7 +129,7 @@ struct Face {
     board: StatusBoard,
     /// Ends blocking queries. Triggered by the server once it has stopped accepting.
     shutdown: Shutdown,
-    /// One for every blocking query that may wait.
-    seats: Semaphore,
+    /// One for every blocking query that may wait, and for everybody who follows all changes.
+    seats: Arc<Semaphore>,
     limits: Limits,
 }

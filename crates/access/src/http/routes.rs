@@ -13,7 +13,7 @@ use futures_util::FutureExt;
 use tokio::time::Instant;
 
 use super::error::Error;
-use super::{Face, agent, catalog, own};
+use super::{Face, agent, catalog, changes, own};
 
 /// The face with its endpoints and those of `extra`.
 pub(super) fn router(face: Arc<Face>, extra: Router) -> Router {
@@ -30,6 +30,7 @@ pub(super) fn router(face: Arc<Face>, extra: Router) -> Router {
         .route("/v1/health/service/", get(missing_service_name))
         .route("/v1/health/service/{*name}", get(catalog::health))
         .route("/v1/status/leader", get(own::leader))
+        .route("/v1/portolan/changes", get(changes::changes))
         .route("/v1/portolan/drain/", put(missing_service_id))
         .route("/v1/portolan/drain/{*id}", put(own::drain))
         .route("/v1/portolan/status", get(own::status))

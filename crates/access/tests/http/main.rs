@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "what fails here fails the test")]
 
 mod blocking;
+mod changes;
 mod client;
 mod limits;
 mod shapes;

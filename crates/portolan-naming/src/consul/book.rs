@@ -27,6 +27,7 @@ use std::time::Duration;
 use portolan_model::{Change, Instance, InstanceId, Phase, Revision, ServiceName};
 use tokio::time::Instant;
 
+use super::changes::Delta;
 use super::row::Row;
 
 /// How long the last usable instances of a service are shown as they were when they are only silent: longer than any
@@ -108,6 +109,36 @@ impl Book {
             self.services.insert(service.clone(), here);
         }
         self.settle(touched, now)
+    }
+
+    /// Takes one row, or its end, of a book without nodes; tells what is different.
+    pub(super) fn take_one(&mut self, delta: Delta, now: Instant) -> Vec<Change> {
+        let id = delta.id().clone();
+        // An instance may be in another service by the time it is gone from this one.
+        let replaced = |row: &Row| match &delta {
+            Delta::Upsert(_) => true,
+            Delta::Remove { service, .. } => row.service() == service,
+        };
+        let known = self.rows.remove(&id).unwrap_or_default().into_values();
+        let (replaced, mut nodes): (Vec<_>, Vec<_>) = known.partition(replaced);
+        for row in replaced {
+            if let Some(keys) = self.services.get_mut(row.service()) {
+                keys.remove(&(id.clone(), row.node.clone()));
+                if keys.is_empty() {
+                    self.services.remove(row.service());
+                }
+            }
+        }
+        if let Delta::Upsert(row) = delta {
+            let keys = self.services.entry(row.service().clone()).or_default();
+            keys.insert((id.clone(), row.node.clone()));
+            nodes.push(row);
+        }
+        if !nodes.is_empty() {
+            let by_node = nodes.into_iter().map(|row| (row.node.clone(), row)).collect();
+            self.rows.insert(id.clone(), by_node);
+        }
+        self.settle([id].into(), now)
     }
 
     /// The services that have rows.

@@ -22,6 +22,7 @@ use portolan_model::{Change, InstanceId, RegistryError, ServiceName};
 use tokio::time::Instant;
 
 use super::book::Book;
+use super::changes::Delta;
 use super::config::{Config, Flavour};
 use super::job::{Job, Proof};
 use super::line::Trouble;
@@ -53,6 +54,8 @@ pub(super) struct Desk {
     agenda: Agenda,
     /// The index at which each service was read last, by whoever is read now.
     read_at: BTreeMap<ServiceName, u64>,
+    /// Up to which index nothing of any service is missing, where each change is told.
+    read_through: Option<u64>,
     /// When a write was seen to be done last.
     progress: Option<Instant>,
     home: Option<Home>,
@@ -110,6 +113,7 @@ impl Desk {
             busy: BTreeSet::new(),
             agenda: Agenda::default(),
             read_at: BTreeMap::new(),
+            read_through: None,
             progress: None,
             home: None,
             agents: BTreeMap::new(),
@@ -148,7 +152,27 @@ impl Desk {
         let read: Vec<_> = read.collect();
         self.agenda.all_now(read);
         let changes = self.book.take(service, rows, now);
-        for change in &changes {
+        self.note(&changes);
+        let unseen = self.wanted.iter().filter(|(_, w)| w.registration.service == *service);
+        let unseen = unseen.filter(|(id, _)| self.book.winner(id).is_none()).map(|(id, _)| id.clone());
+        let unseen: Vec<_> = unseen.collect();
+        self.agenda.all_now(unseen);
+        changes
+    }
+
+    /// Takes what has changed at `index`, after all that was before it; gives what watchers are to be told.
+    pub(super) fn take_one(&mut self, delta: Delta, index: u64, now: Instant) -> Vec<Change> {
+        self.read_through(index);
+        if self.is_of_concern(delta.id()) {
+            self.agenda.now(delta.id().clone());
+        }
+        let changes = self.book.take_one(delta, now);
+        self.note(&changes);
+        changes
+    }
+
+    fn note(&mut self, changes: &[Change]) {
+        for change in changes {
             match change {
                 Change::Remove { id, revision, .. } => self.removed(id, *revision),
                 Change::Upsert { instance, .. } if self.is_of_concern(instance.id()) => {
@@ -157,16 +181,16 @@ impl Desk {
                 Change::Upsert { .. } | Change::Reset { .. } => {}
             }
         }
-        let unseen = self.wanted.iter().filter(|(_, w)| w.registration.service == *service);
-        let unseen = unseen.filter(|(id, _)| self.book.winner(id).is_none()).map(|(id, _)| id.clone());
-        let unseen: Vec<_> = unseen.collect();
-        self.agenda.all_now(unseen);
-        changes
+    }
+
+    /// Nothing of any service is missing up to `index`.
+    pub(super) fn read_through(&mut self, index: u64) {
+        self.read_through = Some(index);
     }
 
     /// The index at which a service was read last.
     pub(super) fn read_at(&self, service: &ServiceName) -> Option<u64> {
-        self.read_at.get(service).copied()
+        self.read_at.get(service).copied().max(self.read_through)
     }
 
     /// Only these services are read from now on.
@@ -177,6 +201,7 @@ impl Desk {
     /// Somebody else is read from now on, or the same anew.
     pub(super) fn read_anew(&mut self) {
         self.read_at.clear();
+        self.read_through = None;
     }
 
     /// The history that indexes belonged to is over: what was to be seen in it never will be.

@@ -4,7 +4,7 @@
 //! no leader. The *home* is the agent that registrations go to; it is left only when it does not answer at all, since
 //! leaving it means to register everything anew.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -22,6 +22,7 @@ use super::errands::{CALL_LIMIT, Told, acted, meet, pulse, revisit, seek};
 use super::job::Job;
 use super::key_value::Follower;
 use super::line::{Lines, Server, Trouble};
+use super::row::Row;
 use super::wanted::Call;
 use super::watch::{Seen, Session};
 use crate::mirror::Mirror;
@@ -193,6 +194,11 @@ impl Loop {
                 }
                 self.read(&service);
             }
+            Event::Seen(Seen::Whole { services, index }) => self.whole_at(services, index),
+            Event::Seen(Seen::Changed { delta, index }) => {
+                let changes = self.desk.take_one(delta, index, Instant::now());
+                self.tell(changes);
+            }
             Event::Seen(Seen::Led(led)) => {
                 self.led = led;
                 self.report();
@@ -277,6 +283,18 @@ impl Loop {
             session.follow(&services);
         }
         self.whole();
+    }
+
+    /// Everything was told, and each change is from now on. A service that was not is gone.
+    fn whole_at(&mut self, mut told: BTreeMap<ServiceName, Vec<Row>>, index: u64) {
+        self.listed(told.keys().cloned().collect(), index);
+        for service in self.services.clone() {
+            let rows = told.remove(&service).unwrap_or_default();
+            let changes = self.desk.take(&service, rows, index, Instant::now());
+            self.tell(changes);
+            self.read(&service);
+        }
+        self.desk.read_through(index);
     }
 
     fn read(&mut self, service: &ServiceName) {

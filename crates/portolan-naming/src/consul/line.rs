@@ -14,14 +14,16 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::future::{Either, select};
 use http::header::{CONTENT_TYPE, HOST, HeaderName, HeaderValue};
-use http::{Method, Request, StatusCode};
+use http::{Method, Request, StatusCode, response};
 use http_body_util::{BodyExt, Full, Limited};
+use hyper::body::Incoming;
 use hyper::client::conn::http1::{SendRequest, handshake};
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::time::timeout;
 
+use super::flow::{Flow, Work};
 use super::reach::{Reach, Target, Tls};
 use super::tls;
 
@@ -163,11 +165,11 @@ pub(super) struct Line {
 /// An open connection. It does its work only while somebody waits for an answer.
 struct Open {
     sender: SendRequest<Full<Bytes>>,
-    work: Pin<Box<dyn Future<Output = hyper::Result<()>> + Send>>,
+    work: Work,
 }
 
 /// The work of a connection that has ended.
-fn ended() -> Pin<Box<dyn Future<Output = hyper::Result<()>> + Send>> {
+fn ended() -> Work {
     Box::pin(std::future::ready(Ok(())))
 }
 
@@ -203,37 +205,40 @@ impl Line {
                 Err(_) => {}
             }
         }
-        let connect = timeout(CONNECT_LIMIT, self.server.connect()).await;
-        let stream =
-            connect.map_err(|_| unreachable(&"no connection in time"))?.map_err(|e| unreachable(&e))?;
-        let (sender, work) = handshake(TokioIo::new(stream)).await.map_err(|e| unreachable(&chain(&e)))?;
-        let mut open = Open { sender, work: Box::pin(work) };
+        let mut open = open(&self.server).await.map_err(|why| unreachable(&why))?;
         let answer = exchange(&self.server, &mut open, ask).await.map_err(|why| unreachable(&why))?;
         self.open = Some(open);
         answer
     }
+
+    /// Asks for an answer that does not end, and waits no longer than `limit` for its beginning.
+    pub(super) async fn flow(self, ask: &Ask, limit: Duration) -> Result<Flow, Trouble> {
+        let server = &self.server;
+        let begun = timeout(limit, async {
+            let mut open = open(server).await?;
+            let (head, body) = begin(server, &mut open, ask).await?;
+            if head.status.is_success() {
+                return Ok(Ok(Flow::new(server.to_string(), body, open.work)));
+            }
+            let body = whole(body, &mut open.work).await?;
+            Ok(Err(refused(head.status, &body)))
+        });
+        let begun = begun.await.unwrap_or_else(|_| Err(format!("no answer within {limit:?}")));
+        begun.map_err(|why| Trouble::Unreachable(format!("{server}: {why}")))?
+    }
+}
+
+async fn open(server: &Server) -> Result<Open, String> {
+    let connect = timeout(CONNECT_LIMIT, server.connect()).await;
+    let stream = connect.map_err(|_| "no connection in time")?.map_err(|e| e.to_string())?;
+    let (sender, work) = handshake(TokioIo::new(stream)).await.map_err(|e| chain(&e))?;
+    Ok(Open { sender, work: Box::pin(work) })
 }
 
 /// One request and its answer. The outer error: the connection is of no use.
 async fn exchange(server: &Server, open: &mut Open, ask: &Ask) -> Result<Result<Answer, Trouble>, String> {
-    let request = server.request(ask).map_err(|error| error.to_string())?;
-    let sender = &mut open.sender;
-    let answered = std::pin::pin!(async move {
-        sender.ready().await.map_err(|error| chain(&error))?;
-        let response = sender.send_request(request).await.map_err(|error| chain(&error))?;
-        let (head, body) = response.into_parts();
-        let body = Limited::new(body, ANSWER_LIMIT).collect().await.map_err(|error| chain(&*error))?;
-        Ok::<_, String>((head, body.to_bytes()))
-    });
-    // The connection may end right after the last byte of the answer, which is then still to be taken.
-    let (head, body) = match select(answered, &mut open.work).await {
-        Either::Left((answer, _)) => answer?,
-        Either::Right((_, answered)) => {
-            // While the connection is there, the sender waits for it to take the request.
-            open.work = ended();
-            answered.await?
-        }
-    };
+    let (head, body) = begin(server, open, ask).await?;
+    let body = whole(body, &mut open.work).await?;
     if !head.status.is_success() && !ask.also.contains(&head.status.as_u16()) {
         return Ok(Err(refused(head.status, &body)));
     }
@@ -241,8 +246,41 @@ async fn exchange(server: &Server, open: &mut Open, ask: &Ask) -> Result<Result<
     Ok(Ok(Answer { status: head.status.as_u16(), index, body }))
 }
 
+/// One request, and the head of its answer.
+async fn begin(server: &Server, open: &mut Open, ask: &Ask) -> Result<(response::Parts, Incoming), String> {
+    let request = server.request(ask).map_err(|error| error.to_string())?;
+    let sender = &mut open.sender;
+    let answered = std::pin::pin!(async move {
+        sender.ready().await.map_err(|error| chain(&error))?;
+        let response = sender.send_request(request).await.map_err(|error| chain(&error))?;
+        Ok::<_, String>(response.into_parts())
+    });
+    with(answered, &mut open.work).await
+}
+
+async fn whole(body: Incoming, work: &mut Work) -> Result<Bytes, String> {
+    let taken = std::pin::pin!(async move {
+        let body = Limited::new(body, ANSWER_LIMIT).collect().await.map_err(|error| chain(&*error))?;
+        Ok::<_, String>(body.to_bytes())
+    });
+    with(taken, work).await
+}
+
+/// What comes of `wanted` while the connection does its work. That may end right after the last byte of the answer, which
+/// is then still to be taken.
+async fn with<T>(wanted: impl Future<Output = T> + Unpin, work: &mut Work) -> T {
+    match select(wanted, &mut *work).await {
+        Either::Left((wanted, _)) => wanted,
+        Either::Right((_, wanted)) => {
+            // While the connection is there, the sender waits for it to take the request.
+            *work = ended();
+            wanted.await
+        }
+    }
+}
+
 /// An error with its causes: that of a connection says nothing without them.
-fn chain(error: &dyn std::error::Error) -> String {
+pub(super) fn chain(error: &dyn std::error::Error) -> String {
     let mut words = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {

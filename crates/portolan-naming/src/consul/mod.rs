@@ -7,8 +7,8 @@
 //! after `deregister_after`. On a clean shutdown it is deregistered. With a `portolan://` there are neither checks nor an
 //! end: a registration lasts until somebody deregisters it.
 //!
-//! **Reading** is by blocking queries (see [`watch`](self)), and answers come from what was read last: a cluster that is
-//! away changes nothing of it.
+//! **Reading** is by blocking queries (`watch`), of a Portolan by one answer that tells each change (`changes`); and
+//! answers come from what was read last: a cluster that is away changes nothing of it.
 //!
 //! **Guards** are best effort: they are compared with what was read last, for an agent has no compare-and-set. Who has
 //! registered an id through a running handle has the say: if somebody else removes it, it comes back; if somebody else
@@ -17,15 +17,17 @@
 //! Consul's *key-value store* keeps instances in quite another way: [`kv`].
 //!
 //! `config` and `reach` say what can be said in a URI, `form` and `row` how an instance looks in Consul, `book` what is known, `wanted`
-//! and `desk` what to ask of whom; `line` and `tls` are the connections, `watch` and `cursor` the queries,
+//! and `desk` what to ask of whom; `line`, `flow` and `tls` are the connections, `watch`, `cursor` and `changes` the reading,
 //! `driver` the loop and `errands` its tasks.
 
 mod book;
+mod changes;
 mod config;
 mod cursor;
 mod desk;
 mod driver;
 mod errands;
+mod flow;
 mod form;
 mod job;
 mod key_value;

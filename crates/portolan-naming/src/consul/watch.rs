@@ -1,4 +1,5 @@
-//! Reading one server's catalog and following it, by blocking queries.
+//! Reading one server's catalog and following it: a Portolan by its [`changes`](super::changes), Consul by blocking
+//! queries.
 //!
 //! One query waits for the list of services, and one for each service: a change costs in proportion to that service. An
 //! agent of Consul takes 200 connections from one address in all, so only so many services have a query of their own; the
@@ -16,6 +17,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
 
+use super::changes::{Delta, changes};
 use super::config::{Config, Flavour};
 use super::cursor::{Cursor, Moved, WAIT_LIMIT, pause};
 use super::line::{Answer, Ask, Line, Server, Trouble};
@@ -23,10 +25,12 @@ use super::row::{Row, rows};
 use super::wanted::encoded;
 
 /// How long an answer may take that waits for nothing.
-const READ_LIMIT: Duration = Duration::from_secs(10);
+pub(super) const READ_LIMIT: Duration = Duration::from_secs(10);
 /// How often, and how long, to ask whether the server lives and who leads.
 const PROBE: Duration = Duration::from_secs(1);
 const PROBE_LIMIT: Duration = Duration::from_secs(2);
+/// How many services have a query of their own.
+const FOLLOWERS: usize = 64;
 /// How often to read the services that have no query of their own.
 const SWEEP: Duration = Duration::from_secs(5);
 /// How long to leave them alone at least.
@@ -43,6 +47,10 @@ pub(super) enum Seen {
     Listed { services: BTreeSet<ServiceName>, index: u64 },
     /// All rows of one service at an index. One that is read in turn may be overtaken by its own query.
     Read { service: ServiceName, rows: Vec<Row>, index: u64, in_turn: bool },
+    /// All rows of all services at an index; from now on each change is told.
+    Whole { services: BTreeMap<ServiceName, Vec<Row>>, index: u64 },
+    /// What has changed since.
+    Changed { delta: Delta, index: u64 },
     /// The cluster has no leader, so that nothing can be read or written; or it has one (again).
     Led(bool),
     /// Reading cannot go on like this. `again`: the same server may be asked once more, at once.
@@ -59,9 +67,9 @@ pub(super) struct Session {
 
 /// What every task of a session has.
 #[derive(Clone)]
-struct Context {
-    config: Arc<Config>,
-    server: Arc<Server>,
+pub(super) struct Context {
+    pub(super) config: Arc<Config>,
+    pub(super) server: Arc<Server>,
     number: u64,
     events: mpsc::Sender<(u64, Seen)>,
 }
@@ -77,9 +85,16 @@ impl Session {
         let context = Context { config, server, number, events };
         let mut tasks = JoinSet::new();
         let (others, unfollowed) = watch::channel(BTreeSet::new());
-        tasks.spawn(list(context.clone()));
         tasks.spawn(probe(context.clone()));
-        tasks.spawn(sweep(context.clone(), unfollowed));
+        match context.config.flavour {
+            Flavour::Portolan => {
+                tasks.spawn(changes(context.clone()));
+            }
+            Flavour::Consul => {
+                tasks.spawn(list(context.clone()));
+                tasks.spawn(sweep(context.clone(), unfollowed));
+            }
+        }
         Self { context, followers: BTreeMap::new(), others, tasks }
     }
 
@@ -91,8 +106,11 @@ impl Session {
         self.context.number
     }
 
-    /// Follows exactly these services: those with a query of their own keep it, others get one as far as there is room.
+    /// Follows exactly these services, where not all are followed anyway: those with a query of their own keep it, others get one as far as there is room.
     pub(super) fn follow(&mut self, services: &BTreeSet<ServiceName>) {
+        if self.context.config.flavour == Flavour::Portolan {
+            return;
+        }
         while self.tasks.try_join_next().is_some() {}
         self.followers.retain(|service, task| {
             let stays = services.contains(service);
@@ -101,16 +119,12 @@ impl Session {
             }
             stays
         });
-        let most = match self.context.config.flavour {
-            Flavour::Consul => 64,
-            Flavour::Portolan => 512,
-        };
         let mut others = BTreeSet::new();
         for service in services {
             if self.followers.contains_key(service) {
                 continue;
             }
-            if self.followers.len() < most {
+            if self.followers.len() < FOLLOWERS {
                 let task = self.tasks.spawn(follow(self.context.clone(), service.clone()));
                 self.followers.insert(service.clone(), task);
             } else {
@@ -123,12 +137,12 @@ impl Session {
 }
 
 impl Context {
-    async fn see(&self, seen: Seen) {
+    pub(super) async fn see(&self, seen: Seen) {
         // Nobody listens any more: the session is about to be dropped.
         let _ = self.events.send((self.number, seen)).await;
     }
 
-    async fn broken(&self, why: &Trouble) {
+    pub(super) async fn broken(&self, why: &Trouble) {
         self.see(Seen::Broken { why: why.to_string(), again: false }).await;
     }
 

@@ -10,6 +10,8 @@ use access::http::{Config, Limits};
 use portolan_model::Registry;
 use runtime::{Shutdown, ShutdownTrigger, StatusBoard};
 use testkit::memory_registry::MemoryRegistry;
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
 use handle::{Watcher, counts};
@@ -100,6 +102,28 @@ async fn a_face_that_is_away_empties_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_that_makes_no_sense_is_left() {
+    let liar = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    let port = liar.local_addr().unwrap().port();
+    let lies = tokio::spawn(async move {
+        loop {
+            let (mut stream, _) = liar.accept().await.unwrap();
+            let answer = b"HTTP/1.1 200 OK\r\nContent-Length: 20\r\n\r\n{\"Reset\":{}}\nrubbish\n";
+            let _gone = stream.write_all(answer).await;
+        }
+    });
+    let face = Face::start(MemoryRegistry::default(), 0);
+    let handle = handle::open(&format!("portolan://127.0.0.1:{port},127.0.0.1:{}", face.port));
+    handle.register_many(10, 1).await;
+    let watcher = Watcher::start(&handle);
+    watcher.until(LIMIT, "all are seen", |view| counts(view) == (10, 10)).await;
+    drop(watcher);
+    handle.close().await;
+    lies.abort();
+    face.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn npm_consul_follows_it_as_it_follows_consul() {
     let face = Face::start(MemoryRegistry::default(), 0);
     let handle = handle::open(&format!("portolan://127.0.0.1:{}", face.port));
@@ -109,7 +133,7 @@ async fn npm_consul_follows_it_as_it_follows_consul() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn more_services_than_have_a_query_of_their_own() {
+async fn many_services() {
     let face = Face::start(MemoryRegistry::default(), 0);
     let uri = format!("portolan://127.0.0.1:{}", face.port);
     let (owner, other) = (handle::open(&uri), handle::open(&uri));

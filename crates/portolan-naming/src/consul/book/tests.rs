@@ -76,6 +76,37 @@ fn an_id_moves_between_services_once() {
 }
 
 #[test]
+fn changes_one_by_one() {
+    let mut book = Book::new(Duration::ZERO);
+    book.fill(3);
+    let upsert = |service, id, at| Delta::Upsert(row(service, id, "", at));
+    let remove = |service, id| Delta::Remove { service: name(service), id: InstanceId::new(id).unwrap() };
+    let mut check = |delta: Delta, expect: &[&str]| {
+        assert_eq!(told(book.take_one(delta, Instant::now())), expect);
+    };
+    check(upsert("web", "a", 5), &["5+web:a"]);
+    check(upsert("web", "a", 5), &[]);
+    check(upsert("web", "b", 7), &["7+web:b"]);
+    check(upsert("api", "a", 8), &["8-web:a", "9+api:a"]);
+    check(remove("web", "a"), &[]);
+    check(remove("web", "b"), &["10-web:b"]);
+    check(remove("web", "b"), &[]);
+    check(remove("api", "a"), &["11-api:a"]);
+    assert_eq!((book.services().count(), book.rows.len(), book.all().len()), (0, 0, 0));
+}
+
+#[test]
+fn the_last_one_of_a_service_stays_for_a_while_when_its_end_is_told() {
+    let mut book = Book::new(Duration::from_secs(5));
+    book.fill(0);
+    let now = Instant::now();
+    book.take_one(Delta::Upsert(row("web", "a", "", 1)), now);
+    let gone = || Delta::Remove { service: name("web"), id: InstanceId::new("a").unwrap() };
+    assert_eq!(told(book.take_one(gone(), now)), [""; 0]);
+    assert_eq!(told(book.expire(now + Duration::from_secs(5))), ["2-web:a"]);
+}
+
+#[test]
 fn one_id_on_two_nodes_is_one_instance() {
     #[track_caller]
     fn check(change: impl FnOnce(&mut Row, &mut Row), expect: &str) {
