@@ -144,6 +144,11 @@ impl KeyBook {
         self.len() == 0
     }
 
+    /// How many watch.
+    pub fn watchers(&self) -> usize {
+        self.lock().watchers.len()
+    }
+
     /// Whether there is room for what `steps` would add.
     ///
     /// # Errors

@@ -68,7 +68,8 @@ pub struct Entry {
 /// Values at one moment.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct KeyListing {
-    /// No change up to here is missing.
+    /// No change up to here is missing. At least 1, and every key is newer than a registry without keys: a reader can tell
+    /// "nothing yet" from the first change also where 0 means that nothing was read.
     pub revision: Revision,
     /// By key.
     pub entries: Vec<Arc<Entry>>,

@@ -22,6 +22,9 @@ const EXTINCTION: &str = "extinction";
 const KEY: &str = "key/";
 const KEYS: &str = "keys";
 
+/// Where the history of keys begins: later than nothing, so that no key is as old as what was never written to.
+const NO_KEYS: Revision = Revision(1);
+
 /// What a store holds.
 pub(crate) struct Opened {
     pub(crate) store: Store,
@@ -34,7 +37,7 @@ pub(crate) fn open(config: &Config) -> Result<Opened, BuildError> {
     let store = Store::open(&config.data_dir)?;
     let Loaded { revision, entries } = store.load()?;
     let mut instances = Vec::new();
-    let mut keys = KeyListing::default();
+    let mut keys = KeyListing { revision: NO_KEYS, entries: Vec::new() };
     let mut marks = Marks { revision: Revision(revision), ..Marks::default() };
     for (key, value) in entries {
         let key = String::from_utf8(key).map_err(|e| StoredError::Key(e.to_string()))?;

@@ -19,12 +19,17 @@ pub struct MemoryKeyValue {
 impl Default for MemoryKeyValue {
     fn default() -> Self {
         let book = KeyBook::default();
-        book.reset(Revision::default(), Vec::new());
+        book.reset(Revision(1), Vec::new());
         Self { book, turn: Mutex::default() }
     }
 }
 
 impl MemoryKeyValue {
+    /// How many watch.
+    pub fn watchers(&self) -> usize {
+        self.book.watchers()
+    }
+
     fn do_all(&self, batch: &Batch) -> Result<Revision, KeyValueError> {
         let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
         let steps = batch.plan(|key| self.book.get(key))?;
