@@ -23,7 +23,7 @@ pub use agent::{AgentConfig, AgentMember, AgentSelf};
 pub use change::ChangeLine;
 pub use duration::{DurationError, GoDuration};
 pub use health::{CheckDefinition, CheckStatus, HealthCheck, Node, ServiceEntry};
-pub use key::{Base64, KeyEntry, KeyOperation, KeyVerb, TxnAnswer, TxnOperation, TxnResult};
+pub use key::{Base64, KeyEntry, KeyOperation, KeyVerb, TxnAnswer, TxnError, TxnOperation, TxnResult};
 pub use register::{CheckRegistration, ServiceRegistration};
 pub use service::{AgentService, CatalogService, Particulars, TaggedAddress, Weights};
 

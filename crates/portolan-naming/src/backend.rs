@@ -24,7 +24,7 @@ pub struct Options {
 /// What connects a registry to its cluster and keeps it connected. Nothing happens until it runs.
 pub struct Driver {
     drive: Box<dyn FnOnce(Shutdown) -> Driving + Send>,
-    keys: Option<Arc<dyn KeyValue>>,
+    keys: Arc<dyn KeyValue>,
     #[cfg(any(feature = "consul", feature = "etcd", feature = "zookeeper"))]
     kept: Option<Kept>,
 }
@@ -37,16 +37,16 @@ impl Driver {
     fn plain(keys: Arc<dyn KeyValue>, drive: impl FnOnce(Shutdown) -> Driving + Send + 'static) -> Self {
         Self {
             drive: Box::new(drive),
-            keys: Some(keys),
+            keys,
             #[cfg(any(feature = "consul", feature = "etcd", feature = "zookeeper"))]
             kept: None,
         }
     }
 
-    /// The keys that the cluster keeps beside the instances; `None` where it keeps no keys, as `portolan://`, whose HTTP
-    /// API has none. They live by this driver as the registry does, and are read once somebody asks for them.
-    pub fn key_value(&self) -> Option<Arc<dyn KeyValue>> {
-        self.keys.clone()
+    /// The keys that the cluster keeps beside the instances. They live by this driver as the registry does, and are read
+    /// once somebody asks for them.
+    pub fn key_value(&self) -> Arc<dyn KeyValue> {
+        Arc::clone(&self.keys)
     }
 
     /// Runs until shutdown; never ends because of an error. What was registered is removed at the end.
@@ -126,7 +126,7 @@ pub fn build_with(
             let config = crate::consul::kv::Config::from_uri(uri.clone())?;
             let (mirror, kept) = kept::begin(options, &uri, board);
             let (registry, driver) = crate::consul::kv::build_over(config, mirror, board);
-            let keys = Some(driver.key_value());
+            let keys = driver.key_value();
             Ok((registry, Driver { drive: Box::new(|shutdown| Box::pin(driver.run(shutdown))), keys, kept }))
         }
         #[cfg(feature = "etcd")]
@@ -134,7 +134,7 @@ pub fn build_with(
             let config = crate::etcd::Config::from_uri(uri.clone())?;
             let (mirror, kept) = kept::begin(options, &uri, board);
             let (registry, driver) = crate::etcd::build_over(config, mirror, board);
-            let keys = Some(driver.key_value());
+            let keys = driver.key_value();
             Ok((registry, Driver { drive: Box::new(|shutdown| Box::pin(driver.run(shutdown))), keys, kept }))
         }
         #[cfg(feature = "zookeeper")]
@@ -142,7 +142,7 @@ pub fn build_with(
             let config = crate::zookeeper::Config::from_uri(uri.clone())?;
             let (mirror, kept) = kept::begin(options, &uri, board);
             let (registry, driver) = crate::zookeeper::build_over(config, mirror, board);
-            let keys = Some(driver.key_value());
+            let keys = driver.key_value();
             Ok((registry, Driver { drive: Box::new(|shutdown| Box::pin(driver.run(shutdown))), keys, kept }))
         }
         #[cfg(feature = "embedded")]
@@ -235,24 +235,4 @@ const KNOWN: &[&str] = &[
 
 fn unknown(scheme: String) -> OpenError {
     OpenError::Scheme { scheme, known: KNOWN.join(", ") }
-}
-
-#[cfg(all(test, feature = "consul", feature = "etcd", feature = "zookeeper", feature = "embedded"))]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn who_keeps_keys() {
-        #[track_caller]
-        fn check(uri: &str, expect: bool) {
-            let (_registry, driver) = build(uri, &StatusBoard::default()).unwrap();
-            assert_eq!(driver.key_value().is_some(), expect, "{uri}");
-        }
-        check("consul://127.0.0.1:1", true);
-        check("consulkv://127.0.0.1:1", true);
-        check("etcd://127.0.0.1:1", true);
-        check("zookeeper://127.0.0.1:1", true);
-        check("embedded:", true);
-        check("portolan://127.0.0.1:1", false);
-    }
 }

@@ -74,7 +74,7 @@ impl Naming {
         let home = Handle::try_current().map_err(|_| OpenError::NoRuntime)?;
         let board = StatusBoard::default();
         let (registry, driver) = crate::backend::build_with(uri, options, &board)?;
-        let keys = driver.key_value();
+        let keys = Some(driver.key_value());
         let (trigger, shutdown) = Shutdown::new();
         let tasks = Tasks::new(board.clone());
         tasks.spawn("naming", driver.run(shutdown));
@@ -152,7 +152,7 @@ impl Naming {
     /// for.
     ///
     /// # Errors
-    /// [`KeyValueError::Unsupported`] where it keeps none: `portolan://`, and a registry given without them.
+    /// [`KeyValueError::Unsupported`] for a registry that was given without them.
     pub fn key_value(&self) -> Result<Arc<dyn KeyValue>, KeyValueError> {
         self.0.keys.clone().ok_or_else(|| KeyValueError::Unsupported("this registry".into()))
     }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use access::http;
-use portolan_model::Registry;
+use portolan_model::{KeyValue, Registry};
 use registrator::Registrator;
 use registrator::docker::Engine;
 use runtime::StatusBoard;
@@ -73,7 +73,7 @@ pub(crate) struct Running {
 /// Builds the roles.
 pub(crate) async fn build(config: Config, roles: Roles) -> Result<App, Failure> {
     let board = StatusBoard::default();
-    let Book { registry, keeper, place } = book::open(&config, &board).await?;
+    let Book { registry, keys, keeper, place } = book::open(&config, &board).await?;
     let (gateway_handle, gateway) = match roles.route() {
         true => Some(listen_for_requests(&config, &registry, &board)?).unzip(),
         false => (None, None),
@@ -81,7 +81,10 @@ pub(crate) async fn build(config: Config, roles: Roles) -> Result<App, Failure> 
     let gateway_address = gateway_handle.as_ref().map(gateway::Handle::local_addr);
     let extra = gateway_handle.map_or_else(axum::Router::new, explain::router);
     let (http_address, http) = match config.http.listen {
-        Some(listen) => Some(listen_for_questions(&config, listen, extra, &registry, &board)?).unzip(),
+        Some(listen) => {
+            let both = (&registry, keys);
+            Some(listen_for_questions(&config, listen, extra, both, &board)?).unzip()
+        }
         None => (None, None),
     };
     let (engine, registrator) = match roles.register() && config.docker.enabled {
@@ -178,7 +181,7 @@ fn listen_for_questions(
     config: &Config,
     listen: SocketAddr,
     extra: axum::Router,
-    registry: &Arc<dyn Registry>,
+    (registry, keys): (&Arc<dyn Registry>, Arc<dyn KeyValue>),
     board: &StatusBoard,
 ) -> Result<(SocketAddr, http::Server), Failure> {
     let told = http::Config {
@@ -189,7 +192,7 @@ fn listen_for_questions(
         extra,
         limits: http::Limits::default(),
     };
-    let (handle, server) = http::build(told, Arc::clone(registry), board.clone())
+    let (handle, server) = http::build(told, Arc::clone(registry), keys, board.clone())
         .map_err(|error| in_use("--http", listen, &error))?;
     Ok((handle.local_addr(), server))
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use portolan_model::Registry;
+use portolan_model::{KeyValue, Registry};
 use portolan_naming::Options;
 use portolan_naming::uri::RegistryUri;
 use runtime::{Shutdown, StatusBoard};
@@ -20,6 +20,8 @@ const LAST_KNOWN: &str = "last-known.json";
 pub(crate) struct Book {
     /// What every role asks.
     pub(crate) registry: Arc<dyn Registry>,
+    /// The keys beside it. Over a cluster nothing is read of them before somebody asks.
+    pub(crate) keys: Arc<dyn KeyValue>,
     /// What keeps it going.
     pub(crate) keeper: Keeper,
     /// Where it is, for people.
@@ -45,15 +47,18 @@ pub(crate) async fn open(config: &Config, board: &StatusBoard) -> Result<Book, F
         let options = Options { keep: Some(config.data_dir.join(LAST_KNOWN)) };
         let (registry, driver) = portolan_naming::build_with(uri, options, board)
             .map_err(|error| Failure::failed(format_args!("--registry: {error}")))?;
+        let keys = driver.key_value();
         let shown: RegistryUri = uri.parse().map_err(Failure::failed)?;
         let place = shown.to_string(); // without credentials
-        return Ok(Book { registry, keeper: Keeper::Cluster(driver, config.registry.on_exit), place });
+        let keeper = Keeper::Cluster(driver, config.registry.on_exit);
+        return Ok(Book { registry, keys, keeper, place });
     }
     let told = registry::Config { data_dir: config.data_dir.clone(), warm_up: config.registry.warm_up };
     let (registry, task) = registry::build(told, board).map_err(Failure::failed)?;
-    let revision = registry.list().await.map_err(Failure::failed)?.revision;
+    let revision = Registry::list(&*registry).await.map_err(Failure::failed)?.revision;
     let place = format!("data in {}, revision {revision}", config.data_dir.display());
-    Ok(Book { registry, keeper: Keeper::Embedded(Box::new(task)), place })
+    let keys = Arc::clone(&registry) as _;
+    Ok(Book { registry, keys, keeper: Keeper::Embedded(Box::new(task)), place })
 }
 
 impl Keeper {

@@ -31,7 +31,7 @@ pub(super) async fn services(State(face): State<Arc<Face>>, params: Params) -> R
 /// `PUT /v1/agent/service/register`. A registration replaces all that was said of the id before, its checks included,
 /// so that `replace-existing-checks` asks for what happens anyway.
 pub(super) async fn register(State(face): State<Arc<Face>>, request: Request) -> Result<(), Error> {
-    let body = request::registration(request, face.limits.body, face.limits.body_time).await?;
+    let body = request::json(request, &face.limits).await?;
     let registration = register::understood(body, face.site.address)?;
     let (id, service) = (registration.id.clone(), registration.service.clone());
     let revision = face.registry.register(registration).await?;

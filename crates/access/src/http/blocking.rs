@@ -5,10 +5,12 @@
 //! wait out its time with the change already there.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
 use portolan_model::{Change, Filter, Instance, Interest, Revision, ServiceName, Subscription};
+use runtime::Shutdown;
 use tokio::sync::SemaphorePermit;
 use tokio::time::{Instant, sleep_until};
 
@@ -63,13 +65,39 @@ fn tags_by_service(instances: &[Arc<Instance>]) -> BTreeMap<ServiceName, BTreeSe
     tags
 }
 
-/// A client that waits.
-struct Wait<'f> {
-    face: &'f Face,
-    subscription: Subscription,
-    seen: u64,
+/// The patience of a client that is ready to wait.
+pub(super) struct Seat<'f> {
+    /// The index it has seen.
+    pub(super) seen: u64,
+    shutdown: &'f Shutdown,
     deadline: Instant,
     _seat: SemaphorePermit<'f>,
+}
+
+impl<'f> Seat<'f> {
+    /// Takes a seat for a client that has seen an index; `None` when an answer is due at once.
+    pub(super) fn take(face: &'f Face, asked: &Asked) -> Result<Option<Self>, Error> {
+        let Some(seen) = asked.index else { return Ok(None) };
+        let seat = face.seats.try_acquire().map_err(|_| Error::Crowded(face.limits.blocking))?;
+        let deadline = Instant::now() + patience(asked.wait, fastrand::u64(..));
+        Ok(Some(Self { seen, shutdown: &face.shutdown, deadline, _seat: seat }))
+    }
+
+    /// What comes, unless the wait is over before.
+    pub(super) async fn wait<T>(&self, coming: impl Future<Output = Option<T>>) -> Option<T> {
+        tokio::select! {
+            biased;
+            () = self.shutdown.triggered() => None,
+            () = sleep_until(self.deadline) => None,
+            change = coming => change,
+        }
+    }
+}
+
+/// A client that waits for instances.
+struct Wait<'f> {
+    seat: Seat<'f>,
+    subscription: Subscription,
 }
 
 impl<'f> Wait<'f> {
@@ -80,13 +108,10 @@ impl<'f> Wait<'f> {
         asked: &Asked,
         interest: Interest,
     ) -> Result<Option<(Self, Vec<Arc<Instance>>)>, Error> {
-        let Some(seen) = asked.index else { return Ok(None) };
-        let seat = face.seats.try_acquire().map_err(|_| Error::Crowded(face.limits.blocking))?;
-        let deadline = Instant::now() + patience(asked.wait, fastrand::u64(..));
-        let subscription = face.registry.subscribe(interest);
-        let mut wait = Self { face, subscription, seen, deadline, _seat: seat };
+        let Some(seat) = Seat::take(face, asked)? else { return Ok(None) };
+        let mut wait = Self { subscription: face.registry.subscribe(interest), seat };
         Ok(match wait.next().await {
-            Some(Change::Reset { revision, instances }) if index_of(revision) == seen => {
+            Some(Change::Reset { revision, instances }) if index_of(revision) == wait.seat.seen => {
                 Some((wait, instances))
             }
             _ => None,
@@ -98,19 +123,14 @@ impl<'f> Wait<'f> {
         loop {
             let change = self.next().await?;
             // A source that reconnects may repeat where it is.
-            if index_of(change.revision()) != self.seen {
+            if index_of(change.revision()) != self.seat.seen {
                 return Some(change);
             }
         }
     }
 
     async fn next(&mut self) -> Option<Change> {
-        tokio::select! {
-            biased;
-            () = self.face.shutdown.triggered() => None,
-            () = sleep_until(self.deadline) => None,
-            change = self.subscription.next() => change,
-        }
+        self.seat.wait(self.subscription.next()).await
     }
 }
 

@@ -5,7 +5,7 @@ use std::fmt;
 
 use axum::http::{Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use portolan_model::RegistryError;
+use portolan_model::{KeyError, KeyLimit, KeyValueError, RegistryError};
 
 /// Why a request was not done.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -45,6 +45,18 @@ pub(super) enum Error {
     Crowded(usize),
     #[error(transparent)]
     Registry(RegistryError),
+    #[error("Missing key name")]
+    MissingKeyName,
+    /// No registry keeps such a key.
+    #[error(transparent)]
+    Key(KeyError),
+    #[error("Transaction contains too many operations ({asked} > {limit})")]
+    TooManyOperations { asked: usize, limit: usize },
+    /// One operation of a transaction cannot be taken as it is.
+    #[error("operation {at}: {why}")]
+    Operation { at: usize, why: String },
+    #[error(transparent)]
+    Keys(#[from] KeyValueError),
     #[error("internal error: {0}")]
     Internal(String),
 }
@@ -66,6 +78,12 @@ pub(super) enum BadQuery {
     Enterprise(&'static str, &'static str),
     #[error("?{0} is not supported: leave it out and select on your side")]
     Unsupported(&'static str),
+    #[error("?{0} is not supported: keys have {1} here")]
+    NotOfKeys(&'static str, &'static str),
+    #[error("Conflicting flags: {0}, {1}")]
+    Both(&'static str, &'static str),
+    #[error("Invalid value for ?{0}")]
+    Number(&'static str),
 }
 
 impl Error {
@@ -84,8 +102,11 @@ impl Error {
             | Self::BodyBroken(_)
             | Self::Decode(_)
             | Self::Field { .. }
-            | Self::Registration(_) => StatusCode::BAD_REQUEST,
-            Self::BodyTooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
+            | Self::Registration(_)
+            | Self::MissingKeyName
+            | Self::Key(_)
+            | Self::Operation { .. } => StatusCode::BAD_REQUEST,
+            Self::BodyTooLarge(_) | Self::TooManyOperations { .. } => StatusCode::PAYLOAD_TOO_LARGE,
             Self::BodyTooSlow => StatusCode::REQUEST_TIMEOUT,
             Self::Crowded(_) => StatusCode::TOO_MANY_REQUESTS,
             Self::UnknownDatacenter | Self::Internal(_) => StatusCode::INTERNAL_SERVER_ERROR,
@@ -97,7 +118,27 @@ impl Error {
                 RegistryError::Limit(_) => StatusCode::BAD_REQUEST,
                 RegistryError::Unavailable(_) => StatusCode::SERVICE_UNAVAILABLE,
             },
+            Self::Keys(error) => match error {
+                KeyValueError::Conflict { .. } => StatusCode::CONFLICT,
+                KeyValueError::Limit(limit) => match limit {
+                    KeyLimit::Value { .. } | KeyLimit::Bytes(_) | KeyLimit::Operations(_) => {
+                        StatusCode::PAYLOAD_TOO_LARGE
+                    }
+                    KeyLimit::Twice(_) | KeyLimit::Keys | KeyLimit::Total => StatusCode::BAD_REQUEST,
+                },
+                // Nothing was done, so that it may be asked again.
+                KeyValueError::Unavailable(_) => StatusCode::SERVICE_UNAVAILABLE,
+                // It may have been done: Consul says this of a leader that was lost meanwhile.
+                KeyValueError::Uncertain(_) => StatusCode::INTERNAL_SERVER_ERROR,
+                KeyValueError::Unsupported(_) => StatusCode::NOT_IMPLEMENTED,
+            },
         }
+    }
+}
+
+impl From<KeyLimit> for Error {
+    fn from(limit: KeyLimit) -> Self {
+        Self::Keys(limit.into())
     }
 }
 

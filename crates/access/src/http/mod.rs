@@ -1,14 +1,16 @@
-//! The Consul HTTP API over any registry.
+//! The Consul HTTP API over any registry and the keys beside it.
 //!
 //! What differs from Consul on purpose: unknown fields of a registration are ignored, every listed instance is "of this
 //! agent", checks are not run (a registration that asks for one is refused), an index from another life of the server is
-//! answered at once, and a `Portolan` object beside Consul's fields tells what Consul has no word for.
+//! answered at once, and a `Portolan` object beside Consul's fields tells what Consul has no word for. How keys differ is
+//! said in `keys`.
 
 mod agent;
 mod blocking;
 mod catalog;
 mod changes;
 mod error;
+mod keys;
 mod own;
 mod query;
 mod register;
@@ -24,7 +26,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use portolan_model::Registry;
+use portolan_model::{KeyValue, Registry};
 use runtime::{Shutdown, StatusBoard};
 use tokio::sync::Semaphore;
 
@@ -101,6 +103,7 @@ impl Handle {
 pub fn build(
     config: Config,
     registry: Arc<dyn Registry>,
+    keys: Arc<dyn KeyValue>,
     board: StatusBoard,
 ) -> io::Result<(Handle, Server)> {
     let listener = serve::bind(config.listen).map_err(|error| {
@@ -112,6 +115,7 @@ pub fn build(
         site: render::Site::new(config.node, config.node_address, config.datacenter),
         port: local_addr.port(),
         registry,
+        keys,
         board,
         shutdown,
         seats: Arc::new(Semaphore::new(config.limits.blocking)),
@@ -126,6 +130,7 @@ struct Face {
     site: render::Site,
     port: u16,
     registry: Arc<dyn Registry>,
+    keys: Arc<dyn KeyValue>,
     board: StatusBoard,
     /// Ends blocking queries. Triggered by the server once it has stopped accepting.
     shutdown: Shutdown,

@@ -60,11 +60,7 @@ impl Params {
         if consistent && (stale || cached) {
             return Err(BadQuery::Conflict(if stale { "stale" } else { "cached" }).into());
         }
-        for (name, noun) in [("ns", "Namespaces"), ("partition", "Partitions")] {
-            if !matches!(self.said(name)?, None | Some("default")) {
-                return Err(BadQuery::Enterprise(name, noun).into());
-            }
-        }
+        self.without_tenants()?;
         for name in UNSUPPORTED {
             if self.said(name)?.is_some() {
                 return Err(BadQuery::Unsupported(name).into());
@@ -72,15 +68,49 @@ impl Params {
         }
         let wait = self.parsed::<GoDuration>("wait", BadQuery::Wait)?.and_then(GoDuration::positive);
         let index = self.parsed("index", BadQuery::Index)?.filter(|index| *index > 0);
-        if self.said("dc")?.is_some_and(|dc| dc != datacenter) {
-            return Err(Error::UnknownDatacenter);
-        }
+        self.within(datacenter)?;
         let consistency = match (stale, consistent) {
             (true, _) => Consistency::Stale,
             (_, true) => Consistency::Consistent,
             (false, false) => Consistency::Leader,
         };
         Ok(Asked { index, wait, consistency })
+    }
+
+    /// What a writer of keys asks for; refuses what cannot be given. Gives the index that `cas` says.
+    pub(super) fn asked_of_keys(&self, datacenter: &str) -> Result<Option<u64>, Error> {
+        self.without_tenants()?;
+        self.within(datacenter)?;
+        for name in ["acquire", "release"] {
+            if self.is_there(name)? {
+                return Err(BadQuery::NotOfKeys(name, "no sessions").into());
+            }
+        }
+        if self.parsed::<u64>("flags", BadQuery::Number("flags"))?.is_some_and(|flags| flags != 0) {
+            return Err(BadQuery::NotOfKeys("flags", "no flags but 0").into());
+        }
+        if !self.is_there("cas")? {
+            return Ok(None);
+        }
+        // Taking it for absent would overwrite what it is there to protect.
+        let index = self.parsed("cas", BadQuery::Number("cas"))?;
+        index.map_or_else(|| Err(BadQuery::Number("cas").into()), |index| Ok(Some(index)))
+    }
+
+    fn without_tenants(&self) -> Result<(), Error> {
+        for (name, noun) in [("ns", "Namespaces"), ("partition", "Partitions")] {
+            if !matches!(self.said(name)?, None | Some("default")) {
+                return Err(BadQuery::Enterprise(name, noun).into());
+            }
+        }
+        Ok(())
+    }
+
+    fn within(&self, datacenter: &str) -> Result<(), Error> {
+        if self.said("dc")?.is_some_and(|dc| dc != datacenter) {
+            return Err(Error::UnknownDatacenter);
+        }
+        Ok(())
     }
 
     /// Whether only instances are wanted all of whose checks pass. The parameter alone, without a value, means yes.
@@ -106,12 +136,13 @@ impl Params {
     }
 
     /// The first value of a parameter, unless it is empty.
-    fn said(&self, name: &str) -> Result<Option<&str>, Error> {
+    pub(super) fn said(&self, name: &str) -> Result<Option<&str>, Error> {
         let first = self.pairs()?.iter().find(|(key, _)| key == name);
         Ok(first.map(|(_, value)| value.as_str()).filter(|value| !value.is_empty()))
     }
 
-    fn is_there(&self, name: &str) -> Result<bool, Error> {
+    /// Whether a parameter is there, with a value or without.
+    pub(super) fn is_there(&self, name: &str) -> Result<bool, Error> {
         Ok(self.pairs()?.iter().any(|(key, _)| key == name))
     }
 

@@ -268,9 +268,13 @@ pub(super) fn indexed_json(
     revision: Revision,
     value: &impl Serialize,
 ) -> Result<Response, Error> {
-    let mut response = json(params, value)?;
+    Ok(indexed(json(params, value)?, asked, index_of(revision)))
+}
+
+/// An answer that a client can wait upon.
+pub(super) fn indexed(mut response: Response, asked: &Asked, index: u64) -> Response {
     let headers: &mut HeaderMap = response.headers_mut();
-    headers.insert(HeaderName::from_static("x-consul-index"), HeaderValue::from(index_of(revision)));
+    headers.insert(HeaderName::from_static("x-consul-index"), HeaderValue::from(index));
     for (name, value) in [
         ("x-consul-knownleader", "true"),
         ("x-consul-lastcontact", "0"),
@@ -278,7 +282,7 @@ pub(super) fn indexed_json(
     ] {
         headers.insert(HeaderName::from_static(name), HeaderValue::from_static(value));
     }
-    Ok(response)
+    response
 }
 
 #[cfg(test)]

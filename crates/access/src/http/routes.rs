@@ -13,7 +13,7 @@ use futures_util::FutureExt;
 use tokio::time::Instant;
 
 use super::error::Error;
-use super::{Face, agent, catalog, changes, own};
+use super::{Face, agent, catalog, changes, keys, own};
 
 /// The face with its endpoints and those of `extra`.
 pub(super) fn router(face: Arc<Face>, extra: Router) -> Router {
@@ -29,6 +29,9 @@ pub(super) fn router(face: Arc<Face>, extra: Router) -> Router {
         .route("/v1/catalog/service/{*name}", get(catalog::service))
         .route("/v1/health/service/", get(missing_service_name))
         .route("/v1/health/service/{*name}", get(catalog::health))
+        .route("/v1/kv/", get(keys::read_all).put(missing_key_name).delete(keys::delete_all))
+        .route("/v1/kv/{*key}", get(keys::read).put(keys::write).delete(keys::delete))
+        .route("/v1/txn", put(keys::transact))
         .route("/v1/status/leader", get(own::leader))
         .route("/v1/portolan/changes", get(changes::changes))
         .route("/v1/portolan/drain/", put(missing_service_id))
@@ -49,6 +52,10 @@ async fn missing_service_name() -> Error {
 
 async fn missing_service_id() -> Error {
     Error::MissingServiceId
+}
+
+async fn missing_key_name() -> Error {
+    Error::MissingKeyName
 }
 
 async fn no_such_endpoint(uri: Uri) -> Error {

@@ -9,6 +9,7 @@ use portolan_model::{
     ServiceName, ServiceView, Subscription,
 };
 use runtime::StatusBoard;
+use testkit::memory_key_value::MemoryKeyValue;
 use testkit::memory_registry::MemoryRegistry;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
@@ -119,7 +120,8 @@ async fn an_address_in_use_is_named() {
         extra: axum::Router::new(),
         limits: Limits::default(),
     };
-    let error = build(config, Arc::new(MemoryRegistry::default()), StatusBoard::default()).unwrap_err();
+    let (registry, keys) = (Arc::new(MemoryRegistry::default()), Arc::new(MemoryKeyValue::default()));
+    let error = build(config, registry, keys, StatusBoard::default()).unwrap_err();
     assert!(error.to_string().starts_with(&format!("cannot listen on {}: ", face.address)), "{error}");
 }
 

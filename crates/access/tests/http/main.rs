@@ -5,6 +5,7 @@
 mod blocking;
 mod changes;
 mod client;
+mod keys;
 mod limits;
 mod shapes;
 mod writing;
@@ -16,8 +17,9 @@ use std::time::Duration;
 use access::http::{Config, Limits, build};
 use axum::Router;
 use axum::routing::get;
-use portolan_model::Registry;
+use portolan_model::{KeyValue, Registry};
 use runtime::{Shutdown, ShutdownTrigger, State, StatusBoard};
+use testkit::memory_key_value::MemoryKeyValue;
 use testkit::memory_registry::MemoryRegistry;
 use tokio::task::JoinHandle;
 
@@ -45,6 +47,15 @@ impl Running {
     }
 
     fn over(limits: Limits, served: Arc<dyn Registry>, registry: MemoryRegistry) -> Self {
+        Self::over_both(limits, served, Arc::new(MemoryKeyValue::default()), registry)
+    }
+
+    fn over_both(
+        limits: Limits,
+        served: Arc<dyn Registry>,
+        keys: Arc<dyn KeyValue>,
+        registry: MemoryRegistry,
+    ) -> Self {
         let board = StatusBoard::default();
         board.reporter("registrator").say(State::Degraded, "no engine");
         let panics = || async {
@@ -62,7 +73,7 @@ impl Running {
                 .route("/v1/panic", get(panics)),
             limits,
         };
-        let (handle, server) = build(config, served, board).unwrap();
+        let (handle, server) = build(config, served, keys, board).unwrap();
         let (trigger, shutdown) = Shutdown::new();
         let task = tokio::spawn(server.run(shutdown));
         Self { address: handle.local_addr(), registry, trigger, task }
@@ -74,6 +85,10 @@ impl Running {
 
     async fn put(&self, target: &str, body: &str) -> Answer {
         exchange(self.address, "PUT", target, body).await
+    }
+
+    async fn delete(&self, target: &str) -> Answer {
+        exchange(self.address, "DELETE", target, "").await
     }
 
     async fn register(&self, body: &str) {

@@ -131,8 +131,8 @@ impl Face {
             extra: Default::default(),
             limits: Limits { finish_time: Duration::from_millis(100), ..Limits::default() },
         };
-        let (handle, server) =
-            access::http::build(config, Arc::clone(registry.registry()), StatusBoard::default()).unwrap();
+        let (instances, keys) = (Arc::clone(registry.registry()), registry.key_value().unwrap());
+        let (handle, server) = access::http::build(config, instances, keys, StatusBoard::default()).unwrap();
         let (trigger, shutdown) = Shutdown::new();
         let port = handle.local_addr().port();
         Self {

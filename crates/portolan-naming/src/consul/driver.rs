@@ -65,14 +65,17 @@ impl Driver {
         commands: mpsc::Receiver<Job>,
         reporter: Reporter,
     ) -> Self {
-        let keys = Follower::new(&config.reach, config.datacenter.as_deref());
+        let keys = match config.flavour {
+            Flavour::Consul => Follower::new(&config.reach, config.datacenter.as_deref()),
+            Flavour::Portolan => Follower::of_portolan(&config.reach),
+        };
         Self { config: Arc::new(config), mirror, commands, reporter, keys }
     }
 
-    /// The keys that are kept in the same Consul, below `portolan-keys`; `None` over our own HTTP API, which has none yet.
-    /// They are read once somebody asks for them.
-    pub fn key_value(&self) -> Option<Arc<dyn KeyValue>> {
-        (self.config.flavour == Flavour::Consul).then(|| self.keys.handle())
+    /// The keys that are kept in the same Consul, below `portolan-keys`; over our own HTTP API, those of the registry behind
+    /// it. They are read once somebody asks for them.
+    pub fn key_value(&self) -> Arc<dyn KeyValue> {
+        self.keys.handle()
     }
 
     /// Drives until shutdown. What this handle registered at a Consul agent is deregistered then; what it registered

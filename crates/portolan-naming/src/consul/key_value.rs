@@ -1,4 +1,6 @@
-//! Keys in Consul: `portolan-keys/<key>`, in its own key/value store.
+//! Keys in Consul: `portolan-keys/<key>`, in its own key/value store. Over our own HTTP API, which speaks the same, a key
+//! is called there what it is called here: nobody else's are among them, and whoever runs the registry in its own
+//! process has the same keys as whoever comes by HTTP.
 //!
 //! A key's revision is its `ModifyIndex`. A blocking query follows the whole prefix and answers with all of it at each
 //! change: Consul knows no differences. Writes are transactions of checks and changes; a guarded removal is two steps,
@@ -16,6 +18,7 @@ use consul_api::{Base64, KeyEntry, KeyOperation, KeyVerb, TxnAnswer, TxnOperatio
 use portolan_model::{After, Entry, Key, KeyValue, Pending, Revision, Step};
 
 use super::DEADLINE;
+use super::config::Flavour;
 use super::line::{Answer, Ask, Line, Server, Trouble};
 use super::reach::Reach;
 use super::wanted::encoded;
@@ -23,7 +26,7 @@ use crate::keys::{self, Basis, Cluster, Keys, Known, follow_on};
 
 /// What Consul says of nothing.
 const NOT_FOUND: u16 = 404;
-/// Where all keys are.
+/// Where all keys are in Consul.
 const ROOT: &str = "portolan-keys/";
 /// Writes of one process under way: each has a connection.
 const TURNS: usize = 16;
@@ -36,6 +39,7 @@ const WAIT_LIMIT: Duration = Duration::from_secs(55);
 /// Where keys are.
 #[derive(Clone)]
 struct Store {
+    flavour: Flavour,
     servers: Arc<[Arc<Server>]>,
     /// The one to ask next.
     at: Arc<AtomicUsize>,
@@ -53,9 +57,16 @@ pub(super) struct Follower {
 impl Follower {
     pub(super) fn new(reach: &Reach, datacenter: Option<&str>) -> Self {
         let datacenter = datacenter.map(|name| format!("&dc={}", encoded(name)));
-        let servers = Server::all(reach).into();
-        let datacenter = datacenter.unwrap_or_default().into();
-        Self { store: Store { servers, at: Arc::default(), datacenter }, known: Known::default() }
+        Self::of(Flavour::Consul, reach, datacenter.unwrap_or_default())
+    }
+
+    pub(super) fn of_portolan(reach: &Reach) -> Self {
+        Self::of(Flavour::Portolan, reach, String::new())
+    }
+
+    fn of(flavour: Flavour, reach: &Reach, datacenter: String) -> Self {
+        let (servers, datacenter) = (Server::all(reach).into(), datacenter.into());
+        Self { store: Store { flavour, servers, at: Arc::default(), datacenter }, known: Known::default() }
     }
 
     pub(super) fn handle(&self) -> Arc<dyn KeyValue> {
@@ -68,6 +79,13 @@ impl Follower {
 }
 
 impl Store {
+    fn root(&self) -> &'static str {
+        match self.flavour {
+            Flavour::Consul => ROOT,
+            Flavour::Portolan => "",
+        }
+    }
+
     fn line(&self) -> Line {
         let at = self.at.load(Ordering::Relaxed) % self.servers.len();
         Line::new(Arc::clone(&self.servers[at]))
@@ -80,16 +98,16 @@ impl Store {
 
     /// Follows one server for as long as it answers. Returns why it does no more.
     async fn follow(&self, known: &Known) -> String {
-        let mut line = self.line();
+        let (mut line, root) = (self.line(), self.root());
         let mut index = 0;
         loop {
             // No answer may be older than what is known: also one to a query that waits, for a leader that was elected
             // meanwhile would show what it has applied so far.
             let how = if index == 0 { String::new() } else { format!("&index={index}&wait={WAIT}") };
             let ask =
-                nothing_is_an_answer(format!("/v1/kv/{ROOT}?recurse&consistent{how}{}", self.datacenter));
+                nothing_is_an_answer(format!("/v1/kv/{root}?recurse&consistent{how}{}", self.datacenter));
             let limit = if index == 0 { LIMIT } else { WAIT_LIMIT };
-            let read = line.ask(&ask, limit).await.and_then(|answer| listed(&answer));
+            let read = line.ask(&ask, limit).await.and_then(|answer| listed(root, &answer));
             match read {
                 Ok((at, entries)) => {
                     known.reset(Revision(at), entries);
@@ -105,12 +123,12 @@ impl Store {
     }
 
     async fn read(&self, keys: &[Key]) -> Result<Basis<Line>, keys::Trouble> {
-        let mut line = self.line();
+        let (mut line, root) = (self.line(), self.root());
         let mut kept = Vec::with_capacity(keys.len());
         for key in keys {
-            let name = encoded(&format!("{ROOT}{key}"));
+            let name = encoded(&format!("{root}{key}"));
             let ask = nothing_is_an_answer(format!("/v1/kv/{name}?consistent{}", self.datacenter));
-            let read = line.ask(&ask, LIMIT).await.and_then(|answer| listed(&answer));
+            let read = line.ask(&ask, LIMIT).await.and_then(|answer| listed(root, &answer));
             let (_, found) = read.map_err(|trouble| self.unread(&trouble))?;
             kept.push(found.into_iter().find(|entry| entry.key == *key));
         }
@@ -119,20 +137,21 @@ impl Store {
 
     async fn write(&self, mut line: Line, steps: &[Step]) -> Result<Option<Revision>, keys::Trouble> {
         let refused = |error: serde_json::Error| keys::Trouble::Refused(error.to_string());
-        let body = serde_json::to_vec(&transaction(steps)).map_err(refused)?;
+        let root = self.root();
+        let body = serde_json::to_vec(&transaction(root, steps)).map_err(refused)?;
         let query = self.datacenter.replacen('&', "?", 1);
         let answer = match line.ask(&Ask::put(format!("/v1/txn{query}"), body), LIMIT).await {
             Ok(answer) => answer,
             Err(trouble) => return self.unwritten(&trouble),
         };
         let lost = |trouble: Trouble| keys::Trouble::Lost(trouble.to_string());
-        let TxnAnswer { results } = answer.json().map_err(lost)?;
+        let TxnAnswer { results, errors: _ } = answer.json().map_err(lost)?;
         let indexes = results.into_iter().flatten().map(|TxnResult::Kv(entry)| entry.modify_index);
         if let (true, Some(newest)) = (steps.iter().any(is_put), indexes.max()) {
             return Ok(Some(Revision(newest)));
         }
         // Nobody says when a key went; what is read after it is at least as new.
-        let ask = format!("/v1/kv/{ROOT}?keys&separator=%2F&consistent{}", self.datacenter);
+        let ask = format!("/v1/kv/{root}?keys&separator=%2F&consistent{}", self.datacenter);
         let answer = line.ask(&nothing_is_an_answer(ask), LIMIT).await.map_err(lost)?;
         Ok(Some(Revision(answer.index.unwrap_or_default())))
     }
@@ -150,6 +169,10 @@ impl Store {
         match trouble {
             Trouble::Refused { status: 409, .. } => Ok(None),
             Trouble::Refused { status: 400..=499, .. } => Err(keys::Trouble::Refused(said)),
+            // Our own face says so of what it has not done.
+            Trouble::Refused { status: 503, .. } if self.flavour == Flavour::Portolan => {
+                Err(keys::Trouble::Away(said))
+            }
             // It looks for its leader before it does anything.
             Trouble::Refused { text, .. } if text.contains("No cluster leader") => {
                 Err(keys::Trouble::Away(said))
@@ -184,14 +207,14 @@ fn nothing_is_an_answer(path: String) -> Ask {
 }
 
 /// An answer's index, and the entries that are keys.
-fn listed(answer: &Answer) -> Result<(u64, Vec<Arc<Entry>>), Trouble> {
+fn listed(root: &str, answer: &Answer) -> Result<(u64, Vec<Arc<Entry>>), Trouble> {
     let index = answer.index.ok_or_else(|| Trouble::Nonsense("an answer without an index".to_owned()))?;
     if answer.status == NOT_FOUND {
         return Ok((index, Vec::new()));
     }
     let entries: Vec<KeyEntry> = answer.json()?;
-    let entry = |KeyEntry { key, value, modify_index }: KeyEntry| {
-        let key = Key::new(key.strip_prefix(ROOT)?).ok()?;
+    let entry = |KeyEntry { key, value, modify_index, .. }: KeyEntry| {
+        let key = Key::new(key.strip_prefix(root)?).ok()?;
         let value = value.unwrap_or_default().0.into();
         Some(Arc::new(Entry { key, value, revision: Revision(modify_index) }))
     };
@@ -203,13 +226,14 @@ fn is_put(step: &Step) -> bool {
 }
 
 /// Every key as it was read, and what changes.
-fn transaction(steps: &[Step]) -> Vec<TxnOperation> {
+fn transaction(root: &str, steps: &[Step]) -> Vec<TxnOperation> {
     let mut operations = Vec::new();
     for step in steps {
         let index = step.before.as_ref().map(|entry| entry.revision.0);
         let mut push = |verb, value: Option<&[u8]>, index| {
-            let (key, value) = (format!("{ROOT}{}", step.key), value.map(|value| Base64(value.to_vec())));
-            operations.push(TxnOperation::Kv(KeyOperation { verb, key, value, index }));
+            let (key, value) = (format!("{root}{}", step.key), value.map(|value| Base64(value.to_vec())));
+            let (flags, session) = (None, None);
+            operations.push(TxnOperation::Kv(KeyOperation { verb, key, value, index, flags, session }));
         };
         match (&step.after, index) {
             (After::Value(value), index) => push(KeyVerb::Cas, Some(value), Some(index.unwrap_or(0))),

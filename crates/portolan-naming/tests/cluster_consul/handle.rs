@@ -15,8 +15,7 @@ use tokio::time::{Instant, timeout};
 /// A handle with its driver at work.
 pub(crate) struct Handle {
     pub(crate) registry: Arc<dyn Registry>,
-    /// None over our own HTTP API.
-    keys: Option<Arc<dyn KeyValue>>,
+    keys: Arc<dyn KeyValue>,
     pub(crate) board: StatusBoard,
     trigger: ShutdownTrigger,
     driver: JoinHandle<()>,
@@ -32,7 +31,7 @@ pub(crate) fn open(uri: &str) -> Handle {
 
 impl Handle {
     pub(crate) fn keys(&self) -> Arc<dyn KeyValue> {
-        self.keys.clone().unwrap()
+        Arc::clone(&self.keys)
     }
 
     /// As on a clean shutdown.

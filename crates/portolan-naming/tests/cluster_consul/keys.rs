@@ -1,8 +1,6 @@
 //! Keys in Consul: the battery, what is really there, and what a fault does to writers.
 
 use portolan_model::{Condition, Key, KeyChange, KeyValueError, Prefix};
-use portolan_naming::consul::{Config, build};
-use runtime::StatusBoard;
 use testkit::cluster::Cluster;
 use testkit::cluster::consul::Consul;
 use testkit::{key_value_battery, key_value_faults};
@@ -66,11 +64,4 @@ async fn keys_are_read_while_consul_is_away() {
     let Some(KeyChange::Upsert(entry)) = watch.next().await else { panic!("a value") };
     assert_eq!(*entry.value, *b"2", "and no reset");
     handle.close().await;
-}
-
-#[test]
-fn our_own_face_has_no_keys() {
-    let config = Config::from_uri("portolan://127.0.0.1:1".parse().unwrap()).unwrap();
-    let (_registry, driver) = build(config, &StatusBoard::default());
-    assert!(driver.key_value().is_none());
 }

@@ -101,6 +101,13 @@ async fn npm_consul_follows_ours() {
     handle.close().await;
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn npm_consul_works_on_keys() {
+    let cluster = Consul::start(1);
+    let port = cluster.authority(0).rsplit_once(':').unwrap().1.parse().unwrap();
+    tokio::task::spawn_blocking(move || crate::node::works_on_keys(port)).await.unwrap();
+}
+
 async fn watcher_view(handle: &Handle) -> portolan_model::View {
     let mut view = portolan_model::View::default();
     view.apply(handle.registry.subscribe(portolan_model::Interest::All).next().await.unwrap());

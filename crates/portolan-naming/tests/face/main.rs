@@ -1,4 +1,4 @@
-//! `portolan://`: the adapter against our own HTTP face, over a registry in memory.
+//! `portolan://`: the adapter against our own HTTP face, over a registry in memory or on disk.
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test's verdict is a panic")]
 
@@ -7,14 +7,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use access::http::{Config, Limits};
-use portolan_model::Registry;
+use portolan_model::{KeyValue, Registry};
 use runtime::{Shutdown, ShutdownTrigger, StatusBoard};
+use testkit::memory_key_value::MemoryKeyValue;
 use testkit::memory_registry::MemoryRegistry;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
 use handle::{Watcher, counts};
+
+mod keys;
 
 #[path = "../cluster_consul/handle.rs"]
 #[expect(dead_code, reason = "shared with the tests on clusters, which need more of it")]
@@ -35,6 +38,10 @@ struct Face {
 impl Face {
     /// Over `book`, on a port of its own or the one given.
     fn start(book: MemoryRegistry, port: u16) -> Self {
+        Self::over(Arc::new(book.clone()), Arc::new(MemoryKeyValue::default()), book, port)
+    }
+
+    fn over(served: Arc<dyn Registry>, keys: Arc<dyn KeyValue>, book: MemoryRegistry, port: u16) -> Self {
         let config = Config {
             listen: (Ipv4Addr::LOCALHOST, port).into(),
             node: "here".to_owned(),
@@ -43,8 +50,7 @@ impl Face {
             extra: Default::default(),
             limits: Limits { finish_time: Duration::from_millis(100), ..Limits::default() },
         };
-        let (handle, server) =
-            access::http::build(config, Arc::new(book.clone()), StatusBoard::default()).unwrap();
+        let (handle, server) = access::http::build(config, served, keys, StatusBoard::default()).unwrap();
         let (trigger, shutdown) = Shutdown::new();
         let port = handle.local_addr().port();
         Self { port, book, trigger, server: tokio::spawn(server.run(shutdown)) }

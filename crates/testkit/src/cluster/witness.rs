@@ -54,9 +54,14 @@ impl Witness {
         Self { child, input, output, said: VecDeque::new() }
     }
 
+    /// Tells it a line.
+    pub fn tell(&mut self, line: &str) {
+        writeln!(self.input, "{line}").expect("a running witness");
+    }
+
     /// Tells it a line and waits for one.
     pub fn ask(&mut self, line: &str) -> String {
-        writeln!(self.input, "{line}").expect("a running witness");
+        self.tell(line);
         self.until(line, |said| Some(said.to_owned()))
     }
 
