@@ -7,6 +7,7 @@ mod crash;
 mod crowd;
 mod descriptors;
 mod disk;
+mod keys;
 mod rubbish;
 mod scene;
 
