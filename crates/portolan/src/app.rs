@@ -215,7 +215,8 @@ fn follow_engine(
     board: &StatusBoard,
 ) -> Result<(String, Registrator), Failure> {
     let docker = &config.docker;
-    let engine = Engine::new(Some(&docker.host)).map_err(Failure::failed)?;
+    let certificates = docker.tls.then_some(docker.certificates.as_path());
+    let engine = Engine::new(Some(&docker.host), certificates).map_err(Failure::failed)?;
     let mut told = registrator::Config::new(&config.http.node)
         .map_err(|error| Failure::failed(format_args!("--node {:?}: {error}", config.http.node)))?;
     told.ip = docker.ip;

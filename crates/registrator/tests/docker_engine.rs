@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
+mod certificates;
 mod doubles;
 #[allow(dead_code, unreachable_pub, reason = "a module of tests, which others use too")]
 mod rig;
@@ -11,6 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bollard::models::{ContainerCreateBody, HostConfig, RestartPolicy, RestartPolicyNameEnum};
+use certificates::certificates;
 use doubles::Recorder;
 use portolan_model::{Health, Incarnation, Instance, Phase};
 use registrator::Config;
@@ -18,6 +20,7 @@ use registrator::docker::Engine;
 use rig::{Rig, until};
 use runtime::{Report, Shutdown, ShutdownTrigger, State, StatusBoard, Tasks};
 use tokio::net::{TcpListener, UnixListener, UnixStream};
+use tokio_rustls::TlsAcceptor;
 
 /// A registrator that follows the test engine. Others use that engine too: only what belongs to the rig counts.
 struct Running {
@@ -36,11 +39,14 @@ impl Running {
     }
 
     fn at(rig: Rig, uri: &str, config: Config) -> Self {
+        Self::of(rig, Engine::new(Some(uri), None).unwrap(), config)
+    }
+
+    fn of(rig: Rig, engine: Engine, config: Config) -> Self {
         let (registry, board) = (Recorder::default(), StatusBoard::default());
         let tasks = Tasks::new(board.clone());
         let (trigger, shutdown) = Shutdown::new();
-        let engine = Arc::new(Engine::new(Some(uri)).unwrap());
-        let registrator = registrator::build(config, engine, Arc::new(registry.clone()), &board);
+        let registrator = registrator::build(config, Arc::new(engine), Arc::new(registry.clone()), &board);
         tasks.spawn("registrator", registrator.run(shutdown));
         Self { rig, registry, board, tasks, trigger }
     }
@@ -334,6 +340,76 @@ async fn an_engine_behind_tcp() {
     running.end().await;
 }
 
+#[tokio::test]
+async fn an_engine_behind_tls() {
+    let (folder, listener) = (Folder::new(), TcpListener::bind("127.0.0.1:0").await.unwrap());
+    let uri = format!("tcp://{}", listener.local_addr().unwrap());
+    let (relay, open) = Relay::tls(listener, certificates(&folder.0));
+    let engine = || Engine::new(Some(&uri), Some(&folder.0)).unwrap();
+    let running = Running::of(Rig::new().await, engine(), config());
+    running.reaches(State::Running).await;
+    // Commands take the connection over.
+    let env = ["PATH=/bin", "SERVICE_CHECK_SCRIPT=exit 0"].map(str::to_owned).into();
+    running.up("web", ContainerCreateBody { env: Some(env), ..running.rig.sleeper() }).await;
+    running.is("web", SERVES).await;
+    running.rig.stop("web").await;
+    running.is("web", None).await;
+    let Running { rig, tasks, trigger, .. } = running;
+    trigger.trigger();
+    assert_eq!(tasks.finish(Duration::from_secs(30)).await, Ok(()));
+    until("no connection is left", || async { Arc::strong_count(&open) == 1 }).await;
+
+    // Nobody it knows, then nobody we know.
+    let file = |name: &str| folder.0.join(name);
+    let [certificate, key] = ["cert.pem", "key.pem"].map(|name| std::fs::read(file(name)).unwrap());
+    ["cert.pem", "key.pem"].iter().for_each(|name| std::fs::remove_file(file(name)).unwrap());
+    let running = Running::of(rig, engine(), config());
+    let says = |what: &'static str| {
+        let running = &running;
+        async move { until(what, || async { running.report().detail.contains(what) }).await }
+    };
+    says("received fatal alert: CertificateRequired").await;
+    // Both are found out about by asking again, without a restart.
+    let ca = std::fs::read(file("ca.pem")).unwrap();
+    std::fs::write(file("ca.pem"), certificate.as_slice()).unwrap();
+    says("invalid peer certificate").await;
+    std::fs::remove_file(file("ca.pem")).unwrap();
+    says("ca.pem: there is no such file").await;
+    let files = [("cert.pem", certificate), ("key.pem", key), ("ca.pem", ca)];
+    files.iter().for_each(|(name, content)| std::fs::write(file(name), content).unwrap());
+    running.reaches(State::Running).await;
+    running.end().await;
+    drop(relay);
+}
+
+#[test]
+fn certificates_of_no_use_are_named() {
+    let folder = Folder::new();
+    let path = folder.0.clone();
+    drop(certificates(&path));
+    let tries = || Engine::new(Some("tcp://127.0.0.1:1"), Some(&path)).map(drop).map_err(|e| e.to_string());
+    assert_eq!(tries(), Ok(()));
+    let check = |name: &str, content: Option<&str>, why: &str| {
+        let file = path.join(name);
+        let before = std::fs::read(&file).unwrap();
+        match content {
+            Some(content) => std::fs::write(&file, content).unwrap(),
+            None => std::fs::remove_file(&file).unwrap(),
+        }
+        let said = tries().unwrap_err();
+        assert_eq!(said, format!("TLS to the container engine: {}: {why}", file.display()));
+        std::fs::write(&file, before).unwrap();
+    };
+    for (name, holds) in [("ca.pem", "certificate"), ("cert.pem", "certificate"), ("key.pem", "private key")]
+    {
+        check(name, None, "there is no such file");
+        check(name, Some("nothing of the kind"), &format!("holds no {holds}"));
+    }
+    let other = rcgen::KeyPair::generate().unwrap().serialize_pem();
+    check("key.pem", Some(&other), "keys may not be consistent: KeyMismatch");
+    assert_eq!(tries(), Ok(()));
+}
+
 /// A folder of its own, gone with the test.
 struct Folder(PathBuf);
 
@@ -372,6 +448,25 @@ impl Relay {
                 connections.spawn(pass_on(stream));
             }
         }))
+    }
+
+    /// Also something that each open connection holds a share of.
+    fn tls(listener: TcpListener, acceptor: TlsAcceptor) -> (Self, Arc<()>) {
+        let open = Arc::new(());
+        let share = Arc::downgrade(&open);
+        let relay = Self(tokio::spawn(async move {
+            let mut connections = tokio::task::JoinSet::new();
+            while let Ok((stream, _)) = listener.accept().await {
+                let (acceptor, share) = (acceptor.clone(), share.upgrade());
+                connections.spawn(async move {
+                    if let Ok(stream) = acceptor.accept(stream).await {
+                        pass_on(stream).await;
+                    }
+                    drop(share);
+                });
+            }
+        }));
+        (relay, open)
     }
 
     /// Ends all connections and takes no more.

@@ -30,7 +30,7 @@ struct Stage {
 impl Stage {
     async fn new() -> Self {
         let rig = Rig::new().await;
-        let engine = Engine::new(Some(&rig::uri())).unwrap();
+        let engine = Engine::new(Some(&rig::uri()), None).unwrap();
         engine.listen(None).await.unwrap();
         let networks = [rig.network("a").await, rig.network("b").await];
         Self { rig, engine, networks, seen: Vec::new() }

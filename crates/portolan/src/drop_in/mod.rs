@@ -39,11 +39,6 @@ pub(crate) fn run(words: &[String], environment: &Environment) -> Result<(), Fai
         Err(Wrong::Usage(what)) => return Err(Failure::Usage(format!("{what}\n\n{Usage}"))),
         Err(Wrong::Sense(what)) => return Err(Failure::failed(what)),
     };
-    if environment.get("DOCKER_TLS_VERIFY").is_some() {
-        return Err(Failure::failed(
-            "DOCKER_TLS_VERIFY: TLS to the container engine is not supported; use its unix socket, or a tunnel to it",
-        ));
-    }
     let settled = settings::load(&flags(&options, environment), environment)?;
     if book::is_embedded(&settled.config) {
         return Err(Failure::Usage(

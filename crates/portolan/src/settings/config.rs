@@ -63,6 +63,9 @@ pub(crate) enum OnExit {
 pub(crate) struct Docker {
     pub(crate) enabled: bool,
     pub(crate) host: String,
+    pub(crate) tls: bool,
+    /// The folder with the certificates for that.
+    pub(crate) certificates: PathBuf,
     pub(crate) internal: bool,
     pub(crate) explicit: bool,
     pub(crate) ip: IpAddr,
@@ -97,6 +100,8 @@ impl Config {
             docker: Docker {
                 enabled: false,
                 host: String::new(),
+                tls: false,
+                certificates: PathBuf::new(),
                 internal: false,
                 explicit: false,
                 ip: nowhere.ip(),

@@ -57,6 +57,16 @@ impl Environment {
     pub(super) fn docker_host(&self) -> String {
         self.get("DOCKER_HOST").unwrap_or("unix:///var/run/docker.sock").to_owned()
     }
+
+    /// Any text means yes, as to the docker client.
+    pub(super) fn docker_tls(&self) -> String {
+        self.get("DOCKER_TLS_VERIFY").is_some().to_string()
+    }
+
+    pub(super) fn docker_certificates(&self) -> String {
+        let home = || self.get("HOME").map(|home| format!("{home}/.docker"));
+        self.get("DOCKER_CERT_PATH").map(str::to_owned).or_else(home).unwrap_or_else(|| ".docker".to_owned())
+    }
 }
 
 impl<const N: usize> From<[(&str, &str); N]> for Environment {

@@ -353,9 +353,26 @@ pub(crate) const SETTINGS: &[Setting] = &[
         ),
         about: "The Docker engine to follow: `unix:///path` or `tcp://host:port`.",
         put: |config, text| {
-            registrator::docker::Engine::new(Some(text)).map_err(|error| error.to_string())?;
+            registrator::docker::Engine::new(Some(text), None).map_err(|error| error.to_string())?;
             put(&mut config.docker.host, text)
         },
+    },
+    Setting {
+        key: "docker.tls_verify",
+        flag: Flag::Says("docker-tls-verify", "true"),
+        kind: Kind::Switch,
+        fallback: Fallback::Found("`true` when `$DOCKER_TLS_VERIFY` holds any text", Environment::docker_tls),
+        about: "Speak TLS to an engine at `tcp://`, port 2376 unless it says another, whose certificate `ca.pem` of `docker.cert_path` vouches for.",
+        put: |config, text| put(&mut config.docker.tls, text),
+    },
+    Setting {
+        key: "docker.cert_path",
+        flag: Flag::Takes("docker-cert-path"),
+        kind: Kind::Path,
+        fallback: Fallback::Found("`$DOCKER_CERT_PATH`, else `~/.docker`", Environment::docker_certificates),
+        about: "The folder with `ca.pem`, `cert.pem` and `key.pem` for that, as the docker client keeps them; read again at each new connection. \
+                Without the last two nobody is told who we are, for an engine that does not ask.",
+        put: |config, text| put(&mut config.docker.certificates, text),
     },
     Setting {
         key: "docker.internal",

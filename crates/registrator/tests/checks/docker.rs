@@ -19,7 +19,7 @@ async fn web() -> (Rig, Engine, ContainerId) {
     let rig = Rig::new().await;
     rig.create("web", rig.sleeper()).await;
     rig.start("web").await;
-    let engine = Engine::new(Some(&rig::uri())).unwrap();
+    let engine = Engine::new(Some(&rig::uri()), None).unwrap();
     engine.listen(None).await.unwrap();
     let id = ContainerId::new(rig.inspect("web").await.id.unwrap());
     (rig, engine, id)
@@ -74,7 +74,7 @@ async fn health_follows_a_script_inside_the_container() {
     let script = "SERVICE_CHECK_SCRIPT=test $SERVICE_PORT = 80 && exit $(busybox cat /code)";
     rig.create("web", asking(&[script, "SERVICE_CHECK_INTERVAL=100ms"])).await;
     rig.start("web").await;
-    let running = Running::of(Arc::new(Engine::new(Some(&rig::uri())).unwrap()), Recorder::default());
+    let running = Running::of(Arc::new(Engine::new(Some(&rig::uri()), None).unwrap()), Recorder::default());
     let id = format!("H:{}:80", rig.name("web"));
     let becomes = async |expect: Health| {
         let found = || async {

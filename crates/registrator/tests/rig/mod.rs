@@ -2,10 +2,12 @@
 
 use std::collections::HashMap;
 use std::future::Future;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::time::Duration;
 
+use bollard::errors::Error;
 use bollard::exec::StartExecOptions;
 use bollard::models::{
     ContainerCreateBody, EventMessage, ExecConfig, HealthConfig, HostConfig, NetworkConnectRequest,
@@ -17,8 +19,14 @@ use bollard::query_parameters::{
     ListNetworksOptionsBuilder, RemoveContainerOptionsBuilder, RemoveImageOptions, RenameContainerOptions,
     RestartContainerOptionsBuilder, StopContainerOptionsBuilder,
 };
-use bollard::{API_DEFAULT_VERSION, Docker};
+use bollard::{API_DEFAULT_VERSION, BollardRequest, Docker};
 use futures_util::{Stream, StreamExt};
+use http::header::HOST;
+use http::{HeaderValue, Response};
+use hyper::body::Incoming;
+use hyper::client::conn::http1;
+use hyper_util::rt::TokioIo;
+use tokio::net::UnixStream;
 
 const LABEL: &str = "portolan.test";
 
@@ -30,11 +38,18 @@ pub fn uri() -> String {
 }
 
 fn client() -> Docker {
-    let uri = uri();
-    match uri.strip_prefix("unix://") {
-        Some(path) => Docker::connect_with_unix(path, 60, API_DEFAULT_VERSION).unwrap(),
-        None => Docker::connect_with_http(&uri, 60, API_DEFAULT_VERSION).unwrap(),
-    }
+    let call =
+        |request| call(uri().strip_prefix("unix://").expect("it listens on a unix socket").into(), request);
+    Docker::connect_with_custom_transport(call, Some("http://engine"), 60, API_DEFAULT_VERSION).unwrap()
+}
+
+async fn call(socket: PathBuf, mut request: BollardRequest) -> Result<Response<Incoming>, Error> {
+    let stream = UnixStream::connect(socket).await?;
+    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
+    tokio::spawn(connection.with_upgrades());
+    request.headers_mut().insert(HOST, HeaderValue::from_static("engine"));
+    *request.uri_mut() = request.uri().path_and_query().unwrap().clone().into();
+    Ok(sender.send_request(request).await?)
 }
 
 /// An image and containers of one test.
