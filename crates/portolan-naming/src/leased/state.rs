@@ -6,16 +6,21 @@
 //! registers its id elsewhere. Conversely nothing stays on the lease that is not held: what a caller was not told of, because
 //! he gave up before the answer, and what a stalled server writes long after it was written elsewhere and removed again
 //! (the suspects).
+//!
+//! Here is what a driver tells and asks. What becomes of callers' wishes is in `orders`, what nobody asks for in `upkeep`.
+
+mod orders;
+mod upkeep;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::mem::take;
 use std::time::Duration;
 
-use portolan_model::{InstanceId, Registration, RegistryError, Revision};
+use portolan_model::{InstanceId, RegistryError, Revision};
 use tokio::sync::oneshot;
 
 use super::book::{Book, Outcome, revision_of};
-use super::decide::{Command, Decision, decide, erase, restore, weight};
+use super::decide::{Command, erase};
 use super::doubt::Doubts;
 use super::layout::{Kept, Place};
 use super::{Event, Failed, KeyValue, LeaseId, NO_LEASE, Traits, Transaction};
@@ -295,27 +300,6 @@ impl State {
         self.suspect(now);
     }
 
-    /// Deletes what is on our lease and is nobody's wish.
-    fn suspect(&mut self, now: Duration) {
-        if self.suspects.is_empty() {
-            return;
-        }
-        let ordered = self.ordered();
-        let mut surplus = Vec::new();
-        for (id, until) in take(&mut self.suspects) {
-            if self.is_ours(&id) && !self.held.contains_key(&id) && !ordered.contains(&id) {
-                surplus.push(id);
-            } else if until > now {
-                self.suspects.insert(id, until);
-            }
-        }
-        for id in &surplus {
-            tracing::info!(instance = %id, "a write that nobody waits for any more is undone");
-            self.suspects.insert(id.clone(), now + LATE);
-        }
-        self.jobs.extend(surplus.chunks(self.traits.chunk).map(|chunk| Job::Erase(chunk.to_vec())));
-    }
-
     /// Everything held is to go.
     pub(crate) fn leave(&mut self) {
         self.jobs.clear();
@@ -356,79 +340,6 @@ impl State {
             calls.push(Call::Grant);
         }
         calls
-    }
-
-    fn try_order(&mut self, order: Order, now: Duration, calls: &mut Vec<Call>) {
-        if order.reply.is_closed() {
-            if let (true, Command::Register(said)) = (order.tried, order.command) {
-                self.suspects.insert(said.id, now + LATE);
-            }
-            return;
-        }
-        let lease = match (&order.command, self.lease) {
-            (Command::Register(_), Lease::None | Lease::Granting | Lease::Unconfirmed(_)) => {
-                self.wants_lease = true;
-                return self.parked.push(order);
-            }
-            (Command::Drain(..) | Command::Deregister(..), _) => NO_LEASE,
-            (Command::Register(_), Lease::Alive(lease)) => lease,
-        };
-        match decide(&self.book, &order.command, lease, order.tried) {
-            Decision::Done(revision) => self.was_done(order, revision),
-            Decision::Refused(error) => {
-                let _given_up = order.reply.send(Err(error));
-            }
-            Decision::Write(txn) => self.fly(Job::Order(order), txn, calls),
-            Decision::Later => self.parked.push(order),
-            Decision::Forget => {
-                let id = order.command.id().clone();
-                if self.held.remove(&id).is_some() {
-                    // It may be on its way back just now.
-                    self.suspects.insert(id.clone(), now + LATE);
-                }
-                self.believe(&id);
-                self.was_done(order, revision_of(self.book.revision()));
-            }
-        }
-    }
-
-    fn was_done(&mut self, order: Order, revision: Revision) {
-        if let Command::Register(said) = &order.command {
-            self.hold(said);
-        }
-        let _given_up = order.reply.send(Ok(revision));
-    }
-
-    fn done(&mut self, order: Order, revision: i64, now: Duration) {
-        match &order.command {
-            Command::Register(said) if order.reply.is_closed() && !self.held.contains_key(&said.id) => {
-                self.suspects.insert(said.id.clone(), now + LATE);
-            }
-            Command::Register(said) => {
-                self.hold(said);
-                if self.book.revision() >= revision {
-                    self.review(&said.id, now);
-                }
-            }
-            Command::Deregister(id, _) => {
-                self.held.remove(id);
-                self.suspects.remove(id);
-            }
-            Command::Drain(..) => {}
-        }
-        if self.book.revision() >= revision {
-            let _given_up = order.reply.send(Ok(revision_of(revision)));
-        } else {
-            self.unseen.push((revision, order));
-        }
-    }
-
-    fn hold(&mut self, said: &Registration) {
-        self.suspects.remove(&said.id);
-        let kept = Kept { registration: said.clone(), phase: portolan_model::Phase::Adult };
-        if let Ok(place) = self.book.layout().place(said) {
-            self.held.insert(said.id.clone(), (place, kept));
-        }
     }
 
     fn fold(&mut self, outcome: Outcome, another_history: bool, now: Duration) {
@@ -474,65 +385,6 @@ impl State {
         }
     }
 
-    /// Those that we deregister just now.
-    fn leaving(&self) -> BTreeSet<InstanceId> {
-        let flying = self.flying.values().filter_map(|job| match job {
-            Job::Order(order) => Some(order),
-            Job::Restore | Job::Erase(_) => None,
-        });
-        let orders = flying.chain(self.unseen.iter().map(|(_, order)| order));
-        let ids = orders.filter_map(|order| match &order.command {
-            Command::Deregister(id, _) => Some(id.clone()),
-            Command::Register(_) | Command::Drain(..) => None,
-        });
-        ids.collect()
-    }
-
-    fn lease_lost(&mut self, now: Duration) {
-        if let Some(lease) = self.lease() {
-            tracing::warn!(lease, held = self.held.len(), "the lease is gone; registering again");
-            self.lease = Lease::None;
-            self.restore = Some(now);
-        }
-    }
-
-    fn is_restoring(&self) -> bool {
-        self.flying.values().any(|job| matches!(job, Job::Restore))
-    }
-
-    fn plan_restoration(&mut self, calls: &mut Vec<Call>) {
-        let Lease::Alive(lease) = self.lease else { return };
-        self.restore = None;
-        let missing = self
-            .held
-            .values()
-            .filter(|(place, _)| self.book.stored(place).is_none_or(|stored| stored.lease != lease));
-        let mut chunks = Vec::new();
-        let (mut chunk, mut bytes) = (Vec::new(), 0);
-        for (place, kept) in missing {
-            let size = weight(&self.book.layout().write(kept));
-            if !chunk.is_empty()
-                && (chunk.len() >= self.traits.chunk || bytes + size > self.traits.chunk_bytes)
-            {
-                chunks.push(restore(&self.book, take(&mut chunk), lease));
-                bytes = 0;
-            }
-            bytes += size;
-            chunk.push((place, kept));
-        }
-        if !chunk.is_empty() {
-            chunks.push(restore(&self.book, chunk, lease));
-        }
-        for txn in chunks {
-            self.fly(Job::Restore, txn, calls);
-        }
-    }
-
-    fn refuse(&self, order: Order, why: &str) {
-        let refused = RegistryError::Unavailable(format!("{} refuses: {why}", self.traits.name).into());
-        let _given_up = order.reply.send(Err(refused));
-    }
-
     fn fly(&mut self, job: Job, txn: Transaction, calls: &mut Vec<Call>) {
         let number = self.next;
         self.next += 1;
@@ -548,34 +400,8 @@ impl State {
         }
     }
 
-    fn halve(&mut self, mut ids: Vec<InstanceId>) {
-        if ids.len() > 1 {
-            let half = ids.split_off(ids.len() / 2);
-            self.jobs.extend([Job::Erase(ids), Job::Erase(half)]);
-        }
-    }
-
     fn unpark(&mut self) {
         self.jobs.extend(take(&mut self.parked).into_iter().map(Job::Order));
-    }
-
-    fn is_ours(&self, id: &InstanceId) -> bool {
-        self.book.present(id).is_some_and(|present| self.own.contains(&present.stored.lease))
-    }
-
-    /// Ids that something is about to be done with.
-    fn ordered(&self) -> BTreeSet<InstanceId> {
-        let mut ids: BTreeSet<_> = self.parked.iter().map(|order| order.command.id().clone()).collect();
-        for job in self.flying.values().chain(&self.jobs) {
-            match job {
-                Job::Order(order) => {
-                    ids.insert(order.command.id().clone());
-                }
-                Job::Erase(erased) => ids.extend(erased.iter().cloned()),
-                Job::Restore => {}
-            }
-        }
-        ids
     }
 }
 

@@ -1,7 +1,7 @@
 //! The state against a store of a few lines, whose answers and events come when a test says so.
 
 use bytes::Bytes;
-use portolan_model::{Filter, Guard, Interest, ServiceName};
+use portolan_model::{Filter, Guard, Interest, Registration, ServiceName};
 use tokio::sync::oneshot::Receiver;
 
 use super::*;
