@@ -6,7 +6,7 @@
 //! **Must not know**: any crate it helps to test.
 //! **Start at**: [`upstream`] (instances that misbehave on demand), [`wire`] (a client without a codec),
 //! [`registry_battery`] and [`key_value_battery`] (what every `Registry` and every `KeyValue` must do), [`cluster`] (real
-//! servers, and their faults; programs of others that share them with us), [`memory_registry`] and [`memory_key_value`]
+//! servers, and their faults; programs of others that share them with us), [`wait`] (until something is so), [`memory_registry`] and [`memory_key_value`]
 //! (the simplest ones).
 
 pub mod cluster;
@@ -17,4 +17,5 @@ pub mod memory_registry;
 pub mod naming_battery;
 pub mod registry_battery;
 pub mod upstream;
+pub mod wait;
 pub mod wire;

@@ -31,12 +31,7 @@ fn begun(path: &Path, text: &str) -> (Mirror, StatusBoard) {
 }
 
 async fn until(what: &str, condition: impl Fn() -> bool) {
-    let patience = tokio::time::timeout(Duration::from_secs(60), async {
-        while !condition() {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    });
-    patience.await.unwrap_or_else(|_| panic!("never: {what}"));
+    testkit::wait::until(Duration::from_secs(60), what, async || condition()).await;
 }
 
 #[test]

@@ -10,7 +10,7 @@ use portolan_model::{
 };
 use runtime::{Report, Shutdown, ShutdownTrigger, StatusBoard};
 use tokio::task::JoinHandle;
-use tokio::time::{Instant, timeout};
+use tokio::time::Instant;
 
 /// A handle with its driver at work.
 pub(crate) struct Handle {
@@ -127,16 +127,12 @@ impl Watcher {
         wanted: impl Fn(&View) -> bool,
     ) -> Duration {
         let begun = Instant::now();
-        let met = async {
-            while !wanted(&self.view.lock().unwrap().view) {
-                tokio::time::sleep(Duration::from_millis(5)).await;
-                assert!(!self.task.is_finished(), "the watcher has ended");
-            }
-        };
-        if timeout(limit, met).await.is_err() {
-            let seen = self.view.lock().unwrap();
-            panic!("not within {limit:?}: {what}; there is {:#?}", summary(&seen.view));
-        }
+        testkit::wait::until(limit, what, async || {
+            assert!(!self.task.is_finished(), "the watcher has ended");
+            let view = &self.view.lock().unwrap().view;
+            if wanted(view) { Ok(()) } else { Err(summary(view)) }
+        })
+        .await;
         begun.elapsed()
     }
 

@@ -1,11 +1,16 @@
 //! Keys in Consul: the battery, what is really there, and what a fault does to writers.
 
+use std::time::Duration;
+
 use portolan_model::{Condition, Key, KeyChange, KeyValueError, Prefix};
 use testkit::cluster::Cluster;
 use testkit::cluster::consul::Consul;
+use testkit::wait::until;
 use testkit::{key_value_battery, key_value_faults};
 
 use crate::handle::open;
+
+const LIMIT: Duration = Duration::from_secs(60);
 
 fn key(text: &str) -> Key {
     Key::new(text).unwrap()
@@ -60,7 +65,8 @@ async fn keys_are_read_while_consul_is_away() {
     assert!(matches!(refused, Err(KeyValueError::Unavailable(_))), "{refused:?}");
     assert_eq!(*handle.keys().get(key("a")).await.unwrap().unwrap().value, *b"1");
     cluster.launch(0);
-    while handle.keys().put(key("a"), (*b"2").into(), Condition::Always).await.is_err() {}
+    let again = async || handle.keys().put(key("a"), (*b"2").into(), Condition::Always).await;
+    until(LIMIT, "it is written again", again).await;
     let Some(KeyChange::Upsert(entry)) = watch.next().await else { panic!("a value") };
     assert_eq!(*entry.value, *b"2", "and no reset");
     handle.close().await;

@@ -6,7 +6,8 @@ use portolan_model::{Guard, View};
 use serde_json::Value;
 use testkit::cluster::Cluster;
 use testkit::cluster::consul::Consul;
-use tokio::time::{Instant, sleep, timeout};
+use testkit::wait::until;
+use tokio::time::Instant;
 
 use crate::handle::{Handle, Watcher, counts, name, open, said};
 
@@ -49,33 +50,22 @@ impl Stage {
     /// Waits until the store has each instance once, on one living session, and the watcher sees them; nobody saw less.
     async fn recovered(&self, what: &str, server: usize) {
         let begun = Instant::now();
-        let is_whole = || {
-            let found = keys(&self.cluster, server);
-            found.is_some_and(|(count, sessions)| {
-                count == 200 && sessions.len() == 1 && !sessions[0].is_empty()
-            })
+        let whole = async || match keys(&self.cluster, server) {
+            Some((200, sessions)) if sessions.len() == 1 && !sessions[0].is_empty() => Ok(()),
+            found => Err(found),
         };
-        let whole = async {
-            while !is_whole() {
-                sleep(Duration::from_millis(20)).await;
-            }
-        };
-        if timeout(LIMIT, whole).await.is_err() {
-            panic!("{what}: there are {:?}", keys(&self.cluster, server));
-        }
+        until(LIMIT, what, whole).await;
         let stored = begun.elapsed();
         self.watcher.until(LIMIT, what, all).await;
         println!("consulkv, {what}: all stored after {stored:?}, seen after {:?}", begun.elapsed());
         assert_eq!(self.watcher.emptied(), []);
         // What it has forgotten it would not register again the next time.
-        let holds =
-            |count: u16| self.owner.status().detail.ends_with(&format!(" {count} instances registered here"));
-        let held = async {
-            while !holds(200) && !holds(201) {
-                sleep(Duration::from_millis(20)).await;
-            }
+        let held = async || {
+            let told = self.owner.status().detail;
+            let holds = |count: u16| told.ends_with(&format!(" {count} instances registered here"));
+            if holds(200) || holds(201) { Ok(()) } else { Err(told) }
         };
-        timeout(LIMIT, held).await.unwrap_or_else(|_| panic!("{what}: {:?}", self.owner.status()));
+        until(LIMIT, what, held).await;
     }
 
     async fn close(self) {

@@ -8,7 +8,7 @@ use portolan_model::{Filter, RegistryError};
 use runtime::State;
 use testkit::cluster::Cluster;
 use testkit::cluster::consul::Consul;
-use tokio::time::{sleep, timeout};
+use testkit::wait::until;
 
 use crate::handle::{Handle, name, open, said};
 
@@ -19,18 +19,11 @@ async fn works(handle: &Handle) {
 }
 
 async fn says(handle: &Handle, state: State, words: &str) {
-    let said = async {
-        loop {
-            let report = handle.status();
-            if report.state == state && report.detail.contains(words) {
-                return;
-            }
-            sleep(Duration::from_millis(10)).await;
-        }
+    let said = async || {
+        let report = handle.status();
+        if report.state == state && report.detail.contains(words) { Ok(()) } else { Err(report) }
     };
-    if timeout(Duration::from_secs(20), said).await.is_err() {
-        panic!("not {state:?} with {words:?}, but {:?}", handle.status());
-    }
+    until(Duration::from_secs(20), &format!("{state:?} with {words:?}"), said).await;
 }
 
 /// An authority, and a certificate for this machine and one for a client, as files.

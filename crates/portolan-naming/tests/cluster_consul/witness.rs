@@ -5,6 +5,7 @@ use std::time::Duration;
 use portolan_model::{Guard, Health, Incarnation, Owner, Phase, RegistryError, Weight, Zone};
 use serde_json::Value;
 use testkit::cluster::consul::Consul;
+use testkit::wait::until;
 
 use crate::handle::{Handle, Watcher, name, open, said};
 
@@ -135,12 +136,7 @@ async fn two_handles_and_one_id() {
     new.incarnation = Incarnation(2);
     second.registry.register(new.clone()).await.unwrap();
     let mine = |node: usize| cluster.get(node, "/v1/agent/services").unwrap().contains("host:web");
-    let moved = async {
-        while mine(0) || !mine(1) {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-    };
-    tokio::time::timeout(LIMIT, moved).await.unwrap();
+    until(LIMIT, "it has moved", async || !mine(0) && mine(1)).await;
     assert_eq!(entries(&cluster, "/v1/health/service/web").len(), 1);
     let late = Guard::OwnedBy { owner: old.owner.clone(), incarnation: Incarnation(1) };
     let refused = second.registry.deregister(old.id.clone(), late).await;
@@ -149,23 +145,17 @@ async fn two_handles_and_one_id() {
     // Another owner.
     let theirs = portolan_model::Registration { owner: Owner::new("other").unwrap(), ..old.clone() };
     first.registry.register(theirs.clone()).await.unwrap();
-    let moved = async {
-        while mine(1) || !mine(0) {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-    };
-    tokio::time::timeout(LIMIT, moved).await.unwrap();
+    until(LIMIT, "it has moved back", async || !mine(1) && mine(0)).await;
     watcher.until(LIMIT, "taken over", |view| view.instances("web").all(|i| i.registration == theirs)).await;
     assert_eq!(watcher.emptied(), []);
 
     // Removed by the handle that does not hold it: the one that does has the say.
     second.registry.deregister(old.id.clone(), Guard::Anyone).await.unwrap();
-    let again = async {
-        while entries(&cluster, "/v1/health/service/web").len() != 1 {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-    };
-    tokio::time::timeout(LIMIT, again).await.unwrap();
+    until(LIMIT, "it is back", async || {
+        let found = entries(&cluster, "/v1/health/service/web");
+        if found.len() == 1 { Ok(()) } else { Err(found) }
+    })
+    .await;
     first.close().await;
     second.close().await;
 }

@@ -75,9 +75,6 @@ pub(crate) fn said(service: &str, id: &str) -> Registration {
 /// Waits for a condition. Returns how long it took.
 pub(crate) async fn until(what: &str, condition: impl AsyncFn() -> bool) -> Duration {
     let begun = Instant::now();
-    while !condition().await {
-        assert!(begun.elapsed() < PATIENCE, "never: {what}");
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
+    testkit::wait::until(PATIENCE, what, condition).await;
     begun.elapsed()
 }

@@ -1,6 +1,6 @@
 //! `portolan://`: the adapter against our own HTTP face, over a registry in memory or on disk.
 
-#![expect(clippy::unwrap_used, clippy::panic, reason = "a test's verdict is a panic")]
+#![expect(clippy::unwrap_used, reason = "a test's verdict is a panic")]
 
 use std::net::Ipv4Addr;
 use std::sync::Arc;
@@ -91,12 +91,11 @@ async fn a_face_that_is_away_empties_nothing() {
     // It comes back without its memory: the owner registers everything again.
     drop(face.end().await);
     let face = Face::start(MemoryRegistry::default(), port);
-    let listed = async {
-        while face.book.list().await.unwrap().services.values().map(Vec::len).sum::<usize>() != 201 {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    };
-    tokio::time::timeout(LIMIT, listed).await.unwrap();
+    testkit::wait::until(LIMIT, "all are registered again", async || {
+        let count = face.book.list().await.unwrap().services.values().map(Vec::len).sum::<usize>();
+        if count == 201 { Ok(()) } else { Err(count) }
+    })
+    .await;
     watcher.until(LIMIT, "all are seen again", all).await;
     assert_eq!(watcher.emptied(), []);
 

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use portolan_model::{Guard, Incarnation, InstanceId};
 use testkit::cluster::Cluster;
 use testkit::cluster::zookeeper::ZooKeeper;
+use testkit::wait::until;
 use zookeeper_client::Client;
 
 use super::support::{Dying, Opened, PATIENCE, Seen, instance, settle};
@@ -101,12 +102,11 @@ impl Scene {
 
     /// Every instance has exactly one node, and that belongs to a session of now.
     async fn exactly_expected_nodes(&self) {
-        let settled = async {
-            while self.nodes().await.len() != self.expected.len() {
-                tokio::time::sleep(Duration::from_millis(20)).await;
-            }
-        };
-        tokio::time::timeout(PATIENCE, settled).await.expect("a node for each instance");
+        until(PATIENCE, "a node for each instance", async || {
+            let count = self.nodes().await.len();
+            if count == self.expected.len() { Ok(()) } else { Err(count) }
+        })
+        .await;
         let sessions: BTreeSet<_> = self.nodes().await.into_iter().collect();
         assert_eq!(sessions.len(), self.registrants.len(), "each registrant has one session");
     }
@@ -234,8 +234,8 @@ async fn our_session_ends_by_force() {
         let session = scene.session().await.expect("the first instance");
         let begun = Instant::now();
         scene.ensemble.expire(session);
-        let replaced = async { while scene.session().await.is_none_or(|now| now == session) {} };
-        tokio::time::timeout(PATIENCE, replaced).await.expect("another session");
+        let replaced = async || scene.session().await.is_some_and(|now| now != session);
+        until(PATIENCE, "another session", replaced).await;
         scene.mended("our session is ended", begun).await;
     }
     scene.end().await;

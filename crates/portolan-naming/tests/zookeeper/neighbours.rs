@@ -4,9 +4,10 @@ use std::sync::Arc;
 
 use portolan_model::{Filter, Guard, Phase, RegistryError, ServiceName};
 use testkit::cluster::zookeeper::ZooKeeper;
+use testkit::wait::until;
 use zookeeper_client::{Acls, Client, CreateMode, Error};
 
-use super::support::{Opened, Seen, instance};
+use super::support::{Opened, PATIENCE, Seen, instance};
 
 const EPHEMERAL: zookeeper_client::CreateOptions<'static> =
     CreateMode::Ephemeral.with_acls(Acls::anyone_all());
@@ -97,12 +98,8 @@ async fn an_instance_is_taken_over_drained_and_removed_by_others() {
     // The first loses its session: what others did to its instances stands.
     let session = owner("/s/web/10.0.0.1:10002").await.unwrap();
     ensemble.expire(session);
-    let came_back = async {
-        while owner("/s/web/10.0.0.1:10002").await.is_none_or(|owner| owner == session) {
-            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
-        }
-    };
-    tokio::time::timeout(super::support::PATIENCE, came_back).await.expect("it is registered again");
+    let again = async || owner("/s/web/10.0.0.1:10002").await.is_some_and(|owner| owner != session);
+    until(PATIENCE, "it is registered again", again).await;
     let found = a.registry.find(ServiceName::new("web").unwrap(), Filter::default()).await.unwrap();
     let phases: Vec<_> = found.instances.iter().map(|i| (i.endpoint().port, i.phase)).collect();
     assert_eq!(phases, [(10000, Phase::Adult), (9, Phase::Adult), (10002, Phase::Draining)]);

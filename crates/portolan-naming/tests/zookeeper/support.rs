@@ -11,6 +11,7 @@ use portolan_model::{
 use portolan_naming::zookeeper::{Config, build};
 use runtime::{Shutdown, ShutdownTrigger, StatusBoard, Tasks};
 use testkit::cluster::zookeeper::ZooKeeper;
+use testkit::wait::until;
 use tokio::sync::Notify;
 
 /// How long anything may take before it counts as never.
@@ -54,13 +55,11 @@ impl Opened {
 
     /// Waits until the status is as wanted.
     pub(super) async fn until_report(&self, wanted: &str) {
-        let waited = async {
-            while !self.report().contains(wanted) {
-                tokio::time::sleep(Duration::from_millis(5)).await;
-            }
-        };
-        let waited = tokio::time::timeout(PATIENCE, waited).await;
-        waited.unwrap_or_else(|_| panic!("{wanted:?} is not said, but {:?}", self.report()));
+        until(PATIENCE, wanted, async || {
+            let told = self.report();
+            if told.contains(wanted) { Ok(()) } else { Err(told) }
+        })
+        .await;
     }
 }
 

@@ -27,15 +27,11 @@ async fn first_result(address: SocketAddr, env: &[&str]) -> (Health, String) {
 
 /// What the first result is, once there is one; nothing when it is passing.
 async fn finding(running: &Running) -> String {
-    loop {
-        if let Some((_, found)) = running.report().detail.split_once("first: H:web:80: ") {
-            return found.to_owned();
-        }
-        if running.health().await == Some(Passing) {
-            return String::new();
-        }
-        tokio::time::sleep(Duration::from_millis(1)).await;
-    }
+    let look = async || match running.report().detail.split_once("first: H:web:80: ") {
+        Some((_, found)) => Some(found.to_owned()),
+        None => (running.health().await == Some(Passing)).then(String::new),
+    };
+    testkit::wait::until(Duration::from_secs(30), "a result", look).await
 }
 
 #[track_caller]

@@ -3,7 +3,6 @@
 use std::collections::HashMap;
 use std::future::Future;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::time::Duration;
 
@@ -283,13 +282,5 @@ where
     F: FnMut() -> Fut,
     Fut: Future<Output = bool>,
 {
-    let from = std::panic::Location::caller();
-    let what = Arc::<str>::from(what);
-    async move {
-        let begun = std::time::Instant::now();
-        while !ask().await {
-            assert!(begun.elapsed() < Duration::from_secs(30), "{from}: not in time: {what}");
-            tokio::time::sleep(Duration::from_millis(2)).await;
-        }
-    }
+    testkit::wait::until(Duration::from_secs(30), what, async move || ask().await)
 }

@@ -4,12 +4,12 @@ use std::fs;
 use std::io::{Read, Write};
 use std::net::{SocketAddrV4, TcpStream};
 use std::path::{Path, PathBuf};
-use std::thread::sleep;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::net::Net;
 use super::process::free_ports;
 use super::servers::{Cluster, Servers, in_memory};
+use crate::wait::until_blocking;
 
 /// How long servers may take to agree on a leader.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -85,22 +85,16 @@ impl Consul {
 
     /// The running server that leads, waiting for one that all running ones agree upon.
     pub fn leader(&self) -> usize {
-        let begun = Instant::now();
-        while begun.elapsed() < PATIENCE {
+        until_blocking(PATIENCE, "there is a leader", || {
             let running = (0..self.servers.size()).filter(|n| self.servers.runs(*n));
             let mut words: Vec<_> =
                 running.map(|n| self.get(n, "/v1/status/leader").unwrap_or_default()).collect();
             words.dedup();
-            let port = |word: &str| word.trim().trim_matches('"').rsplit(':').next()?.parse::<u16>().ok();
-            if let [word] = &words[..]
-                && let Some(leader) = self.ports.iter().position(|ports| port(word) == Some(ports.rpc))
-                && self.servers.runs(leader)
-            {
-                return leader;
-            }
-            sleep(Duration::from_millis(50));
-        }
-        panic!("no leader; the first server says:\n{}", self.servers.said(0));
+            let [word] = &words[..] else { return Err(&self.servers) };
+            let port = word.trim().trim_matches('"').rsplit(':').next().and_then(|port| port.parse().ok());
+            let leader = self.ports.iter().position(|ports| port == Some(ports.rpc));
+            leader.filter(|n| self.servers.runs(*n)).ok_or(&self.servers)
+        })
     }
 
     /// What a server answers to a `GET`; `None` if it is no success.

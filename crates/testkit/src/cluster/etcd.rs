@@ -2,11 +2,12 @@
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::net::Net;
 use super::process::free_ports;
 use super::servers::{Cluster, Servers};
+use crate::wait::until_blocking;
 
 /// How long members may take to agree on a leader.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -68,18 +69,14 @@ impl Etcd {
 
     /// The member that leads, waiting for one.
     pub fn leader(&self) -> usize {
-        let begun = Instant::now();
-        while begun.elapsed() < PATIENCE {
-            let leads = |n: &usize| {
-                let told = self.ctl_at(&self.authority(*n), &["endpoint", "status", "--write-out=simple"]);
-                // endpoint, id, version, size, leads, learns, …
-                String::from_utf8_lossy(&told.stdout).split(", ").nth(4) == Some("true")
-            };
-            if let Some(n) = (0..self.servers.size()).find(leads) {
-                return n;
-            }
-        }
-        panic!("no leader; the first member says:\n{}", self.servers.said(0));
+        let leads = |n: &usize| {
+            let told = self.ctl_at(&self.authority(*n), &["endpoint", "status", "--write-out=simple"]);
+            // endpoint, id, version, size, leads, learns, …
+            String::from_utf8_lossy(&told.stdout).split(", ").nth(4) == Some("true")
+        };
+        until_blocking(PATIENCE, "there is a leader", || {
+            (0..self.servers.size()).find(leads).ok_or(&self.servers)
+        })
     }
 
     /// What `etcdctl` with these words says; a failure is the caller's end.

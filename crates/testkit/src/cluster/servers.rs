@@ -1,9 +1,9 @@
 //! Servers of one cluster, whatever they serve: each a process, all of them in one directory.
 
-use std::fs;
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::{fmt, fs};
 
 use tempfile::TempDir;
 
@@ -109,13 +109,17 @@ impl Servers {
         self.processes[n] = Some(Process::start(command, &self.log(n)));
     }
 
-    /// What a server has said.
-    pub(super) fn said(&self, n: usize) -> String {
-        fs::read_to_string(self.log(n)).unwrap_or_default()
-    }
-
     fn log(&self, n: usize) -> PathBuf {
         self.path(format!("{n}.log"))
+    }
+}
+
+/// What the first of them has said: for whoever waits in vain.
+impl fmt::Debug for Servers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let log = self.log(0);
+        let said = fs::read_to_string(&log).unwrap_or_default();
+        write!(f, "{} servers, the first of which says in {}:\n{said}", self.size(), log.display())
     }
 }
 

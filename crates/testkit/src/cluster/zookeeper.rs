@@ -4,12 +4,12 @@ use std::fs;
 use std::io::{Read, Write};
 use std::net::{SocketAddrV4, TcpStream};
 use std::path::{Path, PathBuf};
-use std::thread::sleep;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::net::Net;
 use super::process::free_ports;
 use super::servers::{Cluster, Servers, in_memory};
+use crate::wait::until_blocking;
 
 /// How long servers may take to agree on a leader.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -135,14 +135,7 @@ impl ZooKeeper {
     }
 
     fn until<T>(&self, found: impl Fn() -> Option<T>) -> T {
-        let begun = Instant::now();
-        while begun.elapsed() < PATIENCE {
-            if let Some(found) = found() {
-                return found;
-            }
-            sleep(Duration::from_millis(20));
-        }
-        panic!("the ensemble does not serve; the first server says:\n{}", self.servers.said(0));
+        until_blocking(PATIENCE, "the ensemble serves", || found().ok_or(&self.servers))
     }
 
     fn address(&self, n: usize) -> SocketAddrV4 {
