@@ -18,16 +18,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use portolan_model::{KeyValue, Registry};
-use runtime::{Backoff, Reporter, Shutdown, State as Standing, StatusBoard};
-use tokio::sync::{mpsc, watch};
-use tokio::time::{Instant, sleep, timeout};
+use runtime::{Shutdown, StatusBoard};
+use tokio::sync::watch;
+use tokio::time::{Instant, timeout};
 
 pub use config::Config;
 
 use self::grpc::Client;
 use self::key_value::Follower;
 use self::session::{Desk, Ended};
-use crate::leased::{Book, Doubts, Handle, IN_HAND, Order, State, Traits};
+use crate::leased::{Counterpart, Traits, Turns};
 use crate::mirror::Mirror;
 
 /// etcd takes 128 operations in a transaction, and a layout has up to two keys; and requests of 1.5 MiB.
@@ -48,24 +48,17 @@ pub fn build(config: Config, board: &StatusBoard) -> (Arc<dyn Registry>, Driver)
 
 /// The same, with a mirror that may know something already.
 pub(crate) fn build_over(config: Config, mirror: Mirror, board: &StatusBoard) -> (Arc<dyn Registry>, Driver) {
-    let (sender, orders) = mpsc::channel(IN_HAND);
-    let registry =
-        Handle { name: TRAITS.name, mirror: mirror.clone(), orders: sender, patience: config.timeout };
-    let state =
-        State::new(TRAITS, mirror.clone(), Book::new(config.layout.clone()), Doubts::new(config.grace));
+    let times = [config.grace, config.timeout];
+    let (registry, counterpart) = Counterpart::new(TRAITS, config.layout.clone(), times, mirror, board);
     let (line, shared) = watch::channel(None);
     let keys = Follower::new(&config, shared);
-    let driver = Driver { config, mirror, state, orders, reporter: board.reporter("registry"), line, keys };
-    (Arc::new(registry), driver)
+    (registry, Driver { config, counterpart, line, keys })
 }
 
 /// The owner of the connection. Ends on shutdown only.
 pub struct Driver {
     config: Config,
-    mirror: Mirror,
-    state: State,
-    orders: mpsc::Receiver<Order>,
-    reporter: Reporter,
+    counterpart: Counterpart,
     line: watch::Sender<Option<Client>>,
     keys: Follower,
 }
@@ -89,48 +82,28 @@ impl Driver {
     async fn drive(mut self, shutdown: Shutdown) {
         let since = Instant::now();
         let authorities = self.config.authorities();
-        let mut backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(1));
-        // How many servers have failed in a row.
-        let mut failures = 0;
-        for at in (0..authorities.len()).cycle() {
+        // Whoever answered a question of life was no failure to connect.
+        let mut turns = Turns::new(authorities.len(), PONG);
+        loop {
+            let (at, begun) = (turns.at(), Instant::now());
             let server = authorities[at].as_str();
-            let mut desk = Desk {
-                config: &self.config,
-                state: &mut self.state,
-                orders: &mut self.orders,
-                reporter: &self.reporter,
-                shutdown: &shutdown,
-                since,
-                server,
-                line: &self.line,
-            };
-            let begun = Instant::now();
+            let Counterpart { state, orders, reporter, .. } = &mut self.counterpart;
+            let (config, line, shutdown) = (&self.config, &self.line, &shutdown);
+            let mut desk = Desk { config, state, orders, reporter, shutdown, line, since, server };
             let ended = Box::pin(attempt(&mut desk, at)).await;
             self.line.send_replace(None);
-            self.state.disconnected();
+            self.counterpart.state.disconnected();
             let reason = match ended {
                 Ok(Ended::Shutdown) => break,
                 Ok(Ended::Lost(fault)) => fault.to_string(),
                 Err(reason) => reason,
             };
-            let away = self.mirror.meanwhile(&format!("etcd is away: {server}: {reason}"));
-            if self.reporter.say(Standing::Degraded, away) {
-                tracing::warn!(server, reason, "etcd is away; trying another server");
-            }
-            // Whoever lasted was no failure to connect.
-            failures = if begun.elapsed() > PONG { 1 } else { failures + 1 };
-            if failures == 1 {
-                backoff.reset();
-            }
-            let all = failures % authorities.len() == 0;
-            let wait = if all { backoff.next(fastrand::u64(..)) } else { Duration::ZERO };
-            tokio::select! {
-                () = shutdown.triggered() => break,
-                () = sleep(wait) => {}
+            let wait = turns.next(begun.elapsed(), fastrand::u64(..));
+            if !self.counterpart.lost(&server, &format!("{server}: {reason}"), wait, shutdown).await {
+                break;
             }
         }
-        self.mirror.end();
-        self.reporter.say(Standing::Stopped, "");
+        self.counterpart.end();
     }
 }
 

@@ -164,3 +164,10 @@ async fn others_keys_and_ours_in_others_eyes() {
         "what is not ours stays"
     );
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_process_whose_cluster_is_away_serves_its_last_table() {
+    let cluster = Consul::start(3);
+    let uri = format!("consulkv://{}/kept?timeout=300ms&ttl=10s", cluster.authorities());
+    crate::keeping::serves_its_last_table(cluster, &uri, "Degraded Consul is away").await;
+}

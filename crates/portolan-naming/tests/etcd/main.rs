@@ -5,6 +5,8 @@
 mod battery;
 mod faults;
 mod handle;
+#[path = "../keeping/mod.rs"]
+mod keeping;
 mod kept;
 mod keys;
 mod leases;

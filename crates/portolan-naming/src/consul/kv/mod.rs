@@ -15,15 +15,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use portolan_model::{KeyValue, Registry};
-use runtime::{Backoff, Reporter, Shutdown, State as Standing, StatusBoard};
-use tokio::sync::mpsc;
-use tokio::time::{Instant, sleep};
+use runtime::{Shutdown, StatusBoard};
+use tokio::time::Instant;
 
 pub use config::{Config, SCHEMES};
 
 use super::key_value::Follower;
 use super::line::Server;
-use crate::leased::{Book, Doubts, Handle, IN_HAND, Order, State, Traits};
+use crate::leased::{Counterpart, Traits, Turns};
 use crate::mirror::Mirror;
 use session::{Desk, Ended};
 
@@ -40,23 +39,16 @@ pub fn build(config: Config, board: &StatusBoard) -> (Arc<dyn Registry>, Driver)
 
 /// The same, with a mirror that may know something already.
 pub(crate) fn build_over(config: Config, mirror: Mirror, board: &StatusBoard) -> (Arc<dyn Registry>, Driver) {
-    let (sender, orders) = mpsc::channel(IN_HAND);
-    let handle =
-        Handle { name: TRAITS.name, mirror: mirror.clone(), orders: sender, patience: config.timeout };
-    let state =
-        State::new(TRAITS, mirror.clone(), Book::new(config.layout.clone()), Doubts::new(config.grace));
+    let times = [config.grace, config.timeout];
+    let (registry, counterpart) = Counterpart::new(TRAITS, config.layout.clone(), times, mirror, board);
     let keys = Follower::new(&config.reach, None);
-    let driver = Driver { config, mirror, state, orders, reporter: board.reporter("registry"), keys };
-    (Arc::new(handle), driver)
+    (registry, Driver { config, counterpart, keys })
 }
 
 /// Keeps a handle's promises until shutdown.
 pub struct Driver {
     config: Config,
-    mirror: Mirror,
-    state: State,
-    orders: mpsc::Receiver<Order>,
-    reporter: Reporter,
+    counterpart: Counterpart,
     keys: Follower,
 }
 
@@ -79,38 +71,21 @@ impl Driver {
     async fn drive(mut self, shutdown: Shutdown) {
         let since = Instant::now();
         let servers = Server::all(&self.config.reach);
-        let mut backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(1));
-        // How many servers have failed in a row.
-        let mut failures = 0;
-        for server in servers.iter().cycle() {
-            let begun = Instant::now();
-            let mut desk = Desk {
-                config: &self.config,
-                state: &mut self.state,
-                orders: &mut self.orders,
-                reporter: &self.reporter,
-                shutdown: &shutdown,
-                since,
-                server: Arc::clone(server),
-            };
+        let mut turns = Turns::new(servers.len(), LASTING);
+        loop {
+            let (server, begun) = (Arc::clone(&servers[turns.at()]), Instant::now());
+            let Counterpart { state, orders, reporter, .. } = &mut self.counterpart;
+            let (config, shutdown) = (&self.config, &shutdown);
+            let mut desk =
+                Desk { config, state, orders, reporter, shutdown, since, server: Arc::clone(&server) };
             let ended = Box::pin(desk.sit()).await;
-            self.state.disconnected();
+            self.counterpart.state.disconnected();
             let Ended::Lost(reason) = ended else { break };
-            if self.reporter.say(Standing::Degraded, format!("Consul is away: {reason}")) {
-                tracing::warn!(%server, reason, "Consul is away; trying another server");
-            }
-            failures = if begun.elapsed() > LASTING { 1 } else { failures + 1 };
-            if failures == 1 {
-                backoff.reset();
-            }
-            let all = failures % servers.len() == 0;
-            let wait = if all { backoff.next(fastrand::u64(..)) } else { Duration::ZERO };
-            tokio::select! {
-                () = shutdown.triggered() => break,
-                () = sleep(wait) => {}
+            let wait = turns.next(begun.elapsed(), fastrand::u64(..));
+            if !self.counterpart.lost(&server, &reason, wait, shutdown).await {
+                break;
             }
         }
-        self.mirror.end();
-        self.reporter.say(Standing::Stopped, "");
+        self.counterpart.end();
     }
 }
