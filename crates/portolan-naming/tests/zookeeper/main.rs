@@ -3,6 +3,9 @@
 #![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test's verdict is a panic")]
 
 mod faults;
+#[path = "../keeping/mod.rs"]
+mod keeping;
+mod kept;
 mod keys;
 mod neighbours;
 mod secured;
