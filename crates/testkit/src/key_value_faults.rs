@@ -1,5 +1,6 @@
 //! Writers that compare and set while something happens to the cluster: what was acknowledged is there once, what was
-//! refused is not there, and what nobody knows is there once or not at all.
+//! refused is not there, and what nobody knows is there once or not at all. Whoever watched through all of it ends with what
+//! is there.
 
 #![expect(clippy::expect_used, clippy::panic, reason = "a check's verdict is a panic")]
 
@@ -9,7 +10,9 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use portolan_model::{Batch, Condition, Effect, Key, KeyChange, KeyValue, KeyValueError, Operation, Prefix};
-use tokio::time::{sleep, timeout};
+use tokio::time::timeout;
+
+use crate::wait::until;
 
 /// How long anything may take before it counts as never.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -35,6 +38,8 @@ pub struct Told {
 /// the cluster may be expected to work again.
 pub async fn no_write_is_lost_or_doubled(handles: &[Arc<dyn KeyValue>], strike: impl AsyncFnOnce()) -> Told {
     let stop = Arc::new(AtomicBool::new(false));
+    let watchers: Vec<_> =
+        handles.iter().map(|keys| tokio::spawn(until_end(Arc::clone(keys), Duration::MAX))).collect();
     let done: Vec<_> = handles.iter().map(|_| Arc::new(AtomicUsize::new(0))).collect();
     let writers = handles.iter().zip(&done).enumerate().flat_map(|(n, (keys, done))| {
         let writer = move |w| Writer {
@@ -59,11 +64,21 @@ pub async fn no_write_is_lost_or_doubled(handles: &[Arc<dyn KeyValue>], strike: 
     // Whoever sees this has seen everything before it.
     keys.put(key("end"), Arc::from(*b"end"), Condition::Always).await.expect("the cluster works");
     let mut told = Told::default();
-    for keys in handles {
-        let view = until_end(keys).await;
+    for (keys, watcher) in handles.iter().zip(watchers) {
+        let view = until_end(Arc::clone(keys), PATIENCE).await;
         told = judge(&view, &all);
+        let watched = timeout(PATIENCE, watcher).await.expect("a watcher ends").expect("and does not panic");
+        assert_eq!(watched, view, "who watched through it ends like who comes after it");
     }
     told
+}
+
+/// Waits until something can be written through each of `handles`: for whoever strikes, while it hurts.
+pub async fn all_write(handles: &[Arc<dyn KeyValue>]) {
+    for keys in handles {
+        let write = async || keys.put(key("probe"), Arc::from(*b"probe"), Condition::Always).await;
+        until(PATIENCE, "every handle writes", write).await;
+    }
 }
 
 struct Writer {
@@ -126,20 +141,22 @@ impl Writer {
 
 /// Waits until every handle has written a good deal more.
 async fn more(done: &[Arc<AtomicUsize>]) {
-    let enough: Vec<_> = done.iter().map(|done| done.load(Ordering::Relaxed) + ENOUGH).collect();
-    let reached = async {
-        while done.iter().zip(&enough).any(|(done, enough)| done.load(Ordering::Relaxed) < *enough) {
-            sleep(Duration::from_millis(5)).await;
-        }
-    };
-    timeout(PATIENCE, reached).await.expect("every handle writes");
+    let count = || done.iter().map(|done| done.load(Ordering::Relaxed)).collect::<Vec<_>>();
+    let before = count();
+    until(PATIENCE, "every handle writes", async || {
+        let now = count();
+        let reached = now.iter().zip(&before).all(|(now, before)| now - before >= ENOUGH);
+        if reached { Ok(()) } else { Err(format!("{now:?} writes, and {before:?} before")) }
+    })
+    .await;
 }
 
-async fn until_end(keys: &Arc<dyn KeyValue>) -> BTreeMap<Key, String> {
+/// What a watcher has seen when he sees the end. `patience` is for each change.
+async fn until_end(keys: Arc<dyn KeyValue>, patience: Duration) -> BTreeMap<Key, String> {
     let mut watch = keys.watch(Prefix::under(&Key::new("faults").expect("a key")));
     let mut view = BTreeMap::new();
     while !view.contains_key(&key("end")) {
-        let change: Option<KeyChange> = timeout(PATIENCE, watch.next()).await.expect("the end in time");
+        let change: Option<KeyChange> = timeout(patience, watch.next()).await.expect("the end in time");
         change.expect("a running registry").apply_to(&mut view);
     }
     let text = |value: &[u8]| String::from_utf8(value.to_vec()).expect("text");

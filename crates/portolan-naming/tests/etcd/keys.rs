@@ -1,13 +1,17 @@
 //! Keys in etcd: the battery, what is really there, and what a fault does to writers.
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
-use portolan_model::{Condition, Key, KeyChange, KeyValueError, Prefix, Revision};
+use portolan_model::{Condition, Key, KeyChange, KeyValue, KeyValueError, Prefix, Revision};
 use testkit::cluster::Cluster;
 use testkit::cluster::etcd::Etcd;
 use testkit::{key_value_battery, key_value_faults};
 
 use crate::handle::{Handle, until};
+
+/// How long members hang, or are parted: longer than any patience with one member, or with a write.
+const HUNG: Duration = Duration::from_secs(8);
 
 fn key(text: &str) -> Key {
     Key::new(text).unwrap()
@@ -38,13 +42,21 @@ async fn keys_pass_the_battery() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_leader_dies_while_many_write() {
-    let mut cluster = Etcd::start(3);
+    nothing_is_lost(Etcd::start(3), async |cluster, _| {
+        let leader = cluster.leader();
+        cluster.kill(leader);
+    })
+    .await;
+}
+
+/// `strike` happens to the cluster while three handles write.
+#[expect(clippy::print_stdout, reason = "how it went is worth keeping")]
+async fn nothing_is_lost(mut cluster: Etcd, strike: impl AsyncFnOnce(&mut Etcd, &[Arc<dyn KeyValue>])) {
     let uri = format!("etcd://{}/svc", cluster.authorities());
     let handles: Vec<_> = (0..3).map(|_| Handle::open(&uri)).collect();
     let keys: Vec<_> = handles.iter().map(|handle| Arc::clone(&handle.keys)).collect();
     let told = key_value_faults::no_write_is_lost_or_doubled(&keys, async || {
-        let leader = cluster.leader();
-        cluster.kill(leader);
+        strike(&mut cluster, &keys).await;
         cluster.leader();
     })
     .await;
@@ -52,6 +64,37 @@ async fn a_leader_dies_while_many_write() {
     for handle in handles {
         handle.close().await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn members_hang_while_many_write() {
+    nothing_is_lost(Etcd::start(3), async |cluster, keys| {
+        // All handles begin with the first member.
+        for n in [0, cluster.leader()] {
+            cluster.stop(n);
+            let begun = Instant::now();
+            key_value_faults::all_write(keys).await;
+            until("it hung long enough", async || begun.elapsed() >= HUNG).await;
+            cluster.cont(n);
+        }
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn members_are_parted_while_many_write() {
+    nothing_is_lost(Etcd::start_apart(3), async |cluster, keys| {
+        let leader = cluster.leader();
+        cluster.net().cut(leader);
+        key_value_faults::all_write(keys).await;
+        cluster.net().mend(leader);
+        // All from one another, while we reach each: nobody has a quorum.
+        cluster.net().part_all(true);
+        let begun = Instant::now();
+        until("parted for long enough", async || begun.elapsed() >= HUNG).await;
+        cluster.net().part_all(false);
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -1,14 +1,19 @@
 //! Keys in ZooKeeper: the battery, what is really there, and what a fault does to writers.
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
-use portolan_model::{Condition, Key, KeyChange, KeyValueError, Prefix};
+use portolan_model::{Condition, Key, KeyChange, KeyValue, KeyValueError, Prefix};
 use testkit::cluster::Cluster;
 use testkit::cluster::zookeeper::ZooKeeper;
+use testkit::wait::until;
 use testkit::{key_value_battery, key_value_faults};
 use zookeeper_client::{Acls, Client, CreateMode};
 
-use crate::support::Opened;
+use crate::support::{Opened, PATIENCE};
+
+/// How long servers hang, or are parted: longer than a session may be silent.
+const HUNG: Duration = Duration::from_secs(8);
 
 fn key(text: &str) -> Key {
     Key::new(text).unwrap()
@@ -59,12 +64,60 @@ async fn others_may_read_and_write_keys() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_leader_dies_while_many_write() {
-    let mut ensemble = ZooKeeper::start(3);
-    let opened: Vec<_> = (0..3).map(|_| Opened::over(&ensemble, "/svc", "")).collect();
-    let keys: Vec<_> = opened.iter().map(|opened| Arc::clone(&opened.keys)).collect();
-    let told = key_value_faults::no_write_is_lost_or_doubled(&keys, async || {
+    nothing_is_lost(ZooKeeper::start(3), async |ensemble, _| {
         let leader = ensemble.leader();
         ensemble.kill(leader);
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn servers_hang_while_many_write() {
+    nothing_is_lost(ZooKeeper::start(3), async |ensemble, keys| {
+        // Whoever follows, and has connections of ours most likely; then the leader.
+        let leader = ensemble.leader();
+        for n in [(leader + 1) % 3, leader] {
+            ensemble.stop(n);
+            let begun = Instant::now();
+            key_value_faults::all_write(keys).await;
+            let long_enough = async || begun.elapsed() >= HUNG;
+            until(PATIENCE, "it hung long enough", long_enough).await;
+            ensemble.cont(n);
+            ensemble.serving();
+        }
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn servers_are_parted_while_many_write() {
+    nothing_is_lost(ZooKeeper::start_apart(3), async |ensemble, keys| {
+        let leader = ensemble.leader();
+        ensemble.net().cut(leader);
+        key_value_faults::all_write(keys).await;
+        ensemble.net().mend(leader);
+        ensemble.serving();
+        // All from one another, while we reach each: nobody has a quorum.
+        ensemble.net().part_all(true);
+        let begun = Instant::now();
+        until(PATIENCE, "parted for long enough", async || begun.elapsed() >= HUNG).await;
+        ensemble.net().part_all(false);
+        ensemble.serving();
+    })
+    .await;
+}
+
+/// `strike` happens to the ensemble while three handles write.
+#[expect(clippy::print_stdout, reason = "how it went is worth keeping")]
+async fn nothing_is_lost(
+    mut ensemble: ZooKeeper,
+    strike: impl AsyncFnOnce(&mut ZooKeeper, &[Arc<dyn KeyValue>]),
+) {
+    let open = || Opened::over(&ensemble, "/svc", "session_timeout=4s");
+    let opened: Vec<_> = (0..3).map(|_| open()).collect();
+    let keys: Vec<_> = opened.iter().map(|opened| Arc::clone(&opened.keys)).collect();
+    let told = key_value_faults::no_write_is_lost_or_doubled(&keys, async || {
+        strike(&mut ensemble, &keys).await;
         ensemble.leader();
     })
     .await;
@@ -88,7 +141,8 @@ async fn keys_are_read_while_zookeeper_is_away() {
     assert_eq!(*opened.keys.get(key("a")).await.unwrap().unwrap().value, *b"1");
     ensemble.launch(0);
     opened.until_report("Running").await;
-    while opened.keys.put(key("a"), (*b"2").into(), Condition::Always).await.is_err() {}
+    let again = async || opened.keys.put(key("a"), (*b"2").into(), Condition::Always).await;
+    until(PATIENCE, "it is written again", again).await;
     let Some(KeyChange::Upsert(entry)) = watch.next().await else { panic!("a value") };
     assert_eq!(*entry.value, *b"2", "and no reset");
     opened.close().await;
