@@ -225,7 +225,7 @@ impl Home {
     }
 }
 
-fn answers(uri: &str) -> bool {
+pub(crate) fn answers(uri: &str) -> bool {
     let Some(address) = Address::parse(uri) else { return false };
     let answer =
         Client::connect(&address, Duration::from_secs(2)).and_then(|mut client| client.get("/_ping"));
@@ -242,7 +242,7 @@ fn mounts_below(mounts: &str, directory: &Path) -> Vec<PathBuf> {
 }
 
 /// An engine that ends gives every container ten seconds; nobody needs that here.
-fn kill_containers(uri: &str) {
+pub(crate) fn kill_containers(uri: &str) {
     let kill = |address| {
         let mut client = Client::connect(&address, Duration::from_secs(10)).ok()?;
         let list: serde_json::Value =

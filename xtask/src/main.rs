@@ -3,7 +3,7 @@
 //! **Purpose**: one command per job (check, test, measure, ship), the same on a laptop and in CI.
 //! **Knows**: cargo's commands, the tree's rules, how to get and start the real programs that tests and benches talk to.
 //! **Must not know**: anything of Portolan's crates but their names; it drives the binary as a user would.
-//! **Start at**: [`ci`] (the steps in order), [`tidy`] (the rules), [`engine`] (a container engine of our own),
+//! **Start at**: [`ci`] (the steps in order), [`tidy`] (the rules), [`engine`] (a container engine of our own), [`newer`] (later ones),
 //! [`bench`].
 #![expect(
     clippy::print_stdout,
@@ -16,6 +16,7 @@ mod ci;
 mod dist;
 mod engine;
 mod http;
+mod newer;
 mod npm;
 mod process;
 mod setup;
@@ -39,6 +40,7 @@ usage: cargo xtask <command>
   clippy           lint everything, warnings are errors
   test [ARGS…]     setup, then all tests (ARGS go to the test runner)
   ci               fmt --check, tidy, clippy, setup, doc tests, all tests; ends what it started
+  engines [SUITE…] the tests over a container engine, over those of later Debian suites (trixie, sid); as root
   bench proxy      CPU per request beside nginx and HAProxy  [--rounds N] [--seconds N] [--binary PATH] [--peers-only]
   bench lifecycle  container events to routing, on a real engine  [--cycles N] [--binary PATH]
   bench naming     every backend: how soon a registration is seen, 10,000 instances; and what a registrator costs
@@ -71,6 +73,7 @@ fn run(arguments: &[String]) -> Outcome {
         ["clippy"] => ci::clippy(&load()?),
         ["test", extra @ ..] => ci::test(&load()?, extra),
         ["ci"] => ci::run(&load()?),
+        ["engines", suites @ ..] => newer::run_tests(&load()?, suites),
         ["bench", "proxy", options @ ..] => bench::proxy::run(&load()?, options),
         ["bench", "lifecycle", options @ ..] => bench::lifecycle::run(&load()?, options),
         ["bench", "naming", options @ ..] => bench::naming::run(&load()?, options),

@@ -57,7 +57,7 @@ pub(crate) fn ensure(workspace: &Workspace, tool: &Tool) -> Outcome {
 }
 
 /// Where this machine gets Debian from.
-fn mirror() -> Outcome<String> {
+pub(crate) fn mirror() -> Outcome<String> {
     let words = ["indextargets", "--format", "$(REPO_URI)", "Created-By: Packages"];
     let repositories = output(Command::new("apt-get").args(words))?;
     debian_among(&repositories).ok_or_else(|| "none of apt's sources is a Debian mirror".to_owned())
