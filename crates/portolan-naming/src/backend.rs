@@ -222,6 +222,8 @@ const KNOWN: &[&str] = &[
     #[cfg(feature = "consul")]
     "consulkv-tls",
     #[cfg(feature = "consul")]
+    "consulkv-unix",
+    #[cfg(feature = "consul")]
     "portolan",
     #[cfg(feature = "etcd")]
     "etcd",

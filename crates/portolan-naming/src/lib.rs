@@ -37,6 +37,7 @@
 //! | `embedded:`, `embedded:/path` | `embedded` | in this process; thrown away, or durable |
 //! | `portolan://host:8500` | `consul` | a `portolan up` or `portolan gateway` |
 //! | `consul://…`, `consul-tls://…`, `consul-unix://…` | `consul` | agents |
+//! | `consulkv://…/path`, `consulkv-tls://…`, `consulkv-unix:///socket:/path` | `consul` | agents, in their key-value store |
 //! | `etcd://…`, `etcd-tls://…` | `etcd` | members, v3 |
 //! | `zookeeper://…`, `zookeeper-tls://…` | `zookeeper` | servers |
 //!

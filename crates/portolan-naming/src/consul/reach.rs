@@ -36,7 +36,7 @@ const OPTIONS: &[&str] = &["token"];
 const OPTIONS_TLS: &[&str] = &["token", "ca", "cert", "key"];
 
 impl Reach {
-    /// Takes what is said of it in a URI; what is not said there is looked for in the environment.
+    /// Takes what is said of it in a URI, the path of a Unix socket too; what is not said there is looked for in the environment.
     pub(super) fn read(
         uri: &mut RegistryUri,
         env: impl Fn(&str) -> Option<String>,
@@ -63,12 +63,19 @@ impl Reach {
     }
 }
 
-fn servers(uri: &RegistryUri) -> Result<Vec<Target>, UriError> {
-    if uri.scheme == "consul-unix" {
-        if uri.path.is_empty() {
-            return Err(UriError::Server("consul-unix://".to_owned()));
+fn servers(uri: &mut RegistryUri) -> Result<Vec<Target>, UriError> {
+    if uri.scheme.ends_with("-unix") {
+        let path = std::mem::take(&mut uri.path);
+        // As gliderlabs/registrator has it; `consul-unix://` has no path beside the socket's.
+        let (socket, rest) = match path.split_once(':') {
+            Some(parts) if uri.scheme == "consulkv-unix" => parts,
+            _ => (&*path, ""),
+        };
+        if socket.is_empty() {
+            return Err(UriError::Server(format!("{}://", uri.scheme)));
         }
-        return Ok(vec![Target::Unix(PathBuf::from(&uri.path))]);
+        uri.path = rest.trim_end_matches('/').to_owned();
+        return Ok(vec![Target::Unix(PathBuf::from(socket))]);
     }
     let port = if uri.scheme.ends_with("-tls") { TLS_PORT } else { PORT };
     let target =

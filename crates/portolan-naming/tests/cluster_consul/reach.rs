@@ -80,6 +80,11 @@ async fn by_a_unix_socket() {
     works(&handle).await;
     says(&handle, State::Running, &socket).await;
     handle.close().await;
+    let handle = open(&format!("consulkv-unix://{socket}:/services"));
+    handle.registry.register(said("web", 80)).await.unwrap();
+    let kept = cluster.get(0, "/v1/kv/services/web/host:web:80?raw");
+    assert_eq!(kept.as_deref(), Some("10.0.0.1:80"));
+    handle.close().await;
     drop(cluster);
 }
 

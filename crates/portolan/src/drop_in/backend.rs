@@ -107,6 +107,7 @@ mod tests {
         check("consul-tls://a:8501", 0, "consul-tls://a:8501");
         check("consul-unix:///run/consul.sock", 0, "consul-unix:///run/consul.sock");
         check("consulkv://a:8500/services", 0, "consulkv://a:8500/services");
+        check("consulkv-unix:///c.sock:/services", 5, "consulkv-unix:///c.sock:/services?ttl=10s");
         check("consulkv://a/services", 5, "consulkv://a/services?ttl=10s");
         check("etcd://a:2379/services", 0, "etcd://a:2379/services?layout=registrator");
         check("etcd:///services", 60, "etcd://127.0.0.1:2379/services?layout=registrator&ttl=60s");

@@ -9,7 +9,8 @@ use crate::uri::{RegistryUri, UriError};
 
 /// Where Consul is, and below which path of its key-value store instances are kept.
 ///
-/// `consulkv://[token@]host[:8500][,host…][/path][?option=value&…]`; `consulkv-tls://` for TLS. An instance is the key
+/// `consulkv://[token@]host[:8500][,host…][/path][?option=value&…]`; `consulkv-tls://` for TLS;
+/// `consulkv-unix:///socket[:/path]` for a Unix socket, as gliderlabs/registrator has it. An instance is the key
 /// `path/<service>/<id>` = `ip:port`, as gliderlabs/registrator writes it; what that cannot hold is in
 /// `path/.portolan/<service>/<id>`, as JSON.
 ///
@@ -31,7 +32,7 @@ pub struct Config {
 }
 
 /// Schemes that [`Config::from_uri`] understands.
-pub const SCHEMES: [&str; 2] = ["consulkv", "consulkv-tls"];
+pub const SCHEMES: [&str; 3] = ["consulkv", "consulkv-tls", "consulkv-unix"];
 
 const OPTIONS: &[&str] = &["ttl", "grace", "timeout"];
 
@@ -82,6 +83,9 @@ mod tests {
         check("consulkv://a,b:1/x/y/", r#"["a:8500", "b:1"] e "x/y/" 15s 3s 9s false"#);
         check("consulkv://t@a?ttl=1m&grace=0s&timeout=250ms", r#"["a:8500"] t "" 60s 0ns 250ms false"#);
         check("consulkv-tls://a/x?ca=/ca.pem", r#"["a:8501"] e "x/" 15s 3s 9s true"#);
+        check("consulkv-unix:///run/c.sock:/x/y/", r#"["/run/c.sock"] e "x/y/" 15s 3s 9s false"#);
+        check("consulkv-unix:///run/c.sock?ttl=1m", r#"["/run/c.sock"] e "" 60s 3s 9s false"#);
+        check("consulkv-unix://", "\"consulkv-unix://\" is no server; write host, host:port or [ipv6]:port");
         check("consulkv://a?ttl=5s", r#"option ttl="5s": must be from 10s to 24h"#);
         check("consulkv://a?ca=/x", r#"unknown option "ca"; consulkv:// knows token, ttl, grace, timeout"#);
     }
