@@ -24,7 +24,7 @@ pub use change::ChangeLine;
 pub use duration::{DurationError, GoDuration};
 pub use health::{CheckDefinition, CheckStatus, HealthCheck, Node, ServiceEntry};
 pub use key::{Base64, KeyEntry, KeyOperation, KeyVerb, TxnAnswer, TxnError, TxnOperation, TxnResult};
-pub use register::{CheckRegistration, ServiceRegistration};
+pub use register::{CheckRegistration, CheckUpdate, ServiceRegistration};
 pub use service::{AgentService, CatalogService, Particulars, TaggedAddress, Weights};
 
 use std::collections::BTreeMap;

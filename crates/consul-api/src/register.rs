@@ -125,7 +125,19 @@ pub struct CheckRegistration {
     pub deregister_critical_service_after: GoDuration,
 }
 
-lenient_names!(ServiceRegistration, CheckRegistration);
+/// `PUT /v1/agent/check/update/:check_id`: how whatever a TTL check is about fares.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default, remote = "Self")]
+pub struct CheckUpdate {
+    /// `passing`, `warning` or `critical`.
+    #[serde(deserialize_with = "or_default")]
+    pub status: String,
+    /// Words about it, for people.
+    #[serde(deserialize_with = "or_default")]
+    pub output: String,
+}
+
+lenient_names!(ServiceRegistration, CheckRegistration, CheckUpdate);
 
 fn is_default<T: Default + PartialEq>(value: &T) -> bool {
     *value == T::default()

@@ -5,7 +5,7 @@
 //! **Knows**: what an instance is, what may be said of it, how a watcher learns of changes.
 //! **Must not know**: any transport, engine, clock, async runtime or log.
 //! **Start at**: [`Registration`] (what an owner says), [`Instance`] (what a registry holds), [`Registry`] (the seam);
-//! [`KeyValue`] is the seam for small values that several processes share.
+//! [`KeyValue`] is the seam for small values that several processes share, [`Reports`] the one to whoever runs checks.
 
 mod change;
 mod filter;
@@ -15,6 +15,7 @@ mod key;
 mod key_book;
 mod key_value;
 mod registry;
+mod report;
 pub mod route_meta;
 mod view;
 
@@ -30,4 +31,5 @@ pub use key_value::{
     After, Batch, Condition, Effect, Entry, KeyLimit, KeyListing, KeyValue, KeyValueError, Operation, Step,
 };
 pub use registry::{Guard, Listing, Pending, Registry, RegistryError, ServiceView};
+pub use report::{Report, Reported, Reports};
 pub use view::View;

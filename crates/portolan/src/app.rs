@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use access::http;
-use portolan_model::{KeyValue, Registry};
+use portolan_model::{KeyValue, Registry, Reports};
 use registrator::Registrator;
 use registrator::docker::Engine;
 use runtime::StatusBoard;
@@ -80,16 +80,17 @@ pub(crate) async fn build(config: Config, roles: Roles) -> Result<App, Failure> 
     };
     let gateway_address = gateway_handle.as_ref().map(gateway::Handle::local_addr);
     let extra = gateway_handle.map_or_else(axum::Router::new, explain::router);
-    let (http_address, http) = match config.http.listen {
-        Some(listen) => {
-            let both = (&registry, keys);
-            Some(listen_for_questions(&config, listen, extra, both, &board)?).unzip()
-        }
-        None => (None, None),
-    };
     let (engine, registrator) = match roles.register() && config.docker.enabled {
         true => Some(follow_engine(&config, &registry, &board)?).unzip(),
         false => (None, None),
+    };
+    let reports = registrator.as_ref().and_then(Registrator::reports);
+    let (http_address, http) = match config.http.listen {
+        Some(listen) => {
+            let both = (&registry, keys);
+            Some(listen_for_questions(&config, listen, extra, both, reports, &board)?).unzip()
+        }
+        None => (None, None),
     };
     let found = Found { gateway: gateway_address, http: http_address, book: place, engine };
     Ok(App { config, board, registry, keeper, gateway, http, registrator, found })
@@ -182,6 +183,7 @@ fn listen_for_questions(
     listen: SocketAddr,
     extra: axum::Router,
     (registry, keys): (&Arc<dyn Registry>, Arc<dyn KeyValue>),
+    reports: Option<Arc<dyn Reports>>,
     board: &StatusBoard,
 ) -> Result<(SocketAddr, http::Server), Failure> {
     let told = http::Config {
@@ -191,6 +193,7 @@ fn listen_for_questions(
         datacenter: config.http.datacenter.clone(),
         extra,
         limits: http::Limits::default(),
+        reports,
     };
     let (handle, server) = http::build(told, Arc::clone(registry), keys, board.clone())
         .map_err(|error| in_use("--http", listen, &error))?;
@@ -229,6 +232,7 @@ fn follow_engine(
     told.period = docker.period;
     told.deregister = docker.deregister;
     told.cleanup = docker.cleanup;
+    told.reports = config.http.listen.is_some();
     let registrator = registrator::build(told, Arc::new(engine), Arc::clone(registry), board);
     Ok((docker.host.clone(), registrator))
 }

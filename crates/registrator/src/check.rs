@@ -1,10 +1,12 @@
 //! Checks of instances: what `SERVICE_CHECK_*` asks for, run by the registrator itself, whichever registry is behind it.
 //!
 //! [`spec`] reads what is asked, [`judge`] makes verdicts out of results, [`verdict`] puts them into what is desired: all
-//! pure. `run` keeps the checks going and `probe` asks, the one over the network, the other inside containers.
+//! pure. `run` keeps the checks going; `probe` asks over the network and inside containers, `letterbox` takes what instances
+//! report by themselves.
 
 pub(crate) mod duration;
 pub mod judge;
+mod letterbox;
 mod probe;
 pub(crate) mod run;
 pub mod spec;

@@ -34,6 +34,8 @@ pub struct Config {
     pub deregister: Deregister,
     /// Remove also instances that nobody owns whose ids are of this host and of containers that are no more.
     pub cleanup: bool,
+    /// Whether instances can report here how they fare: [`Reports`](portolan_model::Reports) are handed over.
+    pub reports: bool,
     /// How long after its stop timeout a container that did not end is put back into service.
     pub stop_margin: Duration,
     /// How long one read of the engine or one write to the registry may take.
@@ -70,6 +72,7 @@ impl Config {
             period: Duration::from_secs(15),
             deregister: Deregister::Always,
             cleanup: false,
+            reports: false,
             stop_margin: Duration::from_secs(10),
             answer_timeout: Duration::from_secs(10),
         })

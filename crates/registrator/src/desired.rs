@@ -273,7 +273,7 @@ impl<'a> Common<'a, '_> {
             tags.insert("udp".to_owned());
         }
         let mut flaws = Vec::new();
-        let check = spec::parse(&|key| said.get(key), port.transport, &mut flaws);
+        let check = spec::parse(&|key| said.get(key), port.transport, config.reports, &mut flaws);
         problems.extend(flaws.into_iter().map(ProblemKind::Check));
         let mut meta = said.rest();
         labels.ask_for_route(port, front, &mut meta);

@@ -8,13 +8,13 @@ use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use portolan_model::{Interest, Registry};
+use portolan_model::{Interest, Registry, Reports};
 use runtime::{Backoff, Nudge, Reconcile, Reporter, Shutdown, StatusBoard, Step};
 use tokio::sync::watch;
 
 use crate::book::Book;
 use crate::check::CHECKS_LIMIT;
-use crate::check::run::{self, Checks};
+use crate::check::run::{self, Checks, Runner};
 use crate::check::verdict;
 use crate::config::Config;
 use crate::desired::desired;
@@ -31,6 +31,9 @@ pub struct Registrator {
     source: Arc<dyn ContainerSource>,
     registry: Arc<dyn Registry>,
     reporter: Reporter,
+    nudge: Nudge,
+    checks: Checks,
+    runner: Runner,
 }
 
 /// A registrator that says how it fares on `board`, as `registrator`. Connects to nothing yet.
@@ -40,17 +43,22 @@ pub fn build(
     registry: Arc<dyn Registry>,
     board: &StatusBoard,
 ) -> Registrator {
-    Registrator { config, source, registry, reporter: board.reporter("registrator") }
+    let nudge = Nudge::default();
+    let (checks, runner) = run::build(Arc::clone(&source), nudge.clone());
+    Registrator { config, source, registry, reporter: board.reporter("registrator"), nudge, checks, runner }
 }
 
 impl Registrator {
+    /// Where instances report to, if its config says that they can.
+    pub fn reports(&self) -> Option<Arc<dyn Reports>> {
+        self.config.reports.then(|| self.checks.reports())
+    }
+
     /// Runs until shutdown. What is registered stays registered: containers outlive whoever watches them.
     pub async fn run(self, shutdown: Shutdown) {
-        let Self { config, source, registry, reporter } = self;
-        let nudge = Nudge::default();
+        let Self { config, source, registry, reporter, nudge, checks, runner } = self;
         let condition = Arc::new(Condition::new(reporter, source.location()));
         let (publish, sights) = watch::channel(Arc::default());
-        let (checks, runner) = run::build(Arc::clone(&source), nudge.clone());
         let follow = Follow::new(&config, source, publish, nudge.clone(), Arc::clone(&condition));
         let keeper = Keeper {
             book: Mutex::new(Book::new(config.owner.clone())),
@@ -114,7 +122,7 @@ impl Keeper {
             return Step::Done;
         };
         let checked = docket.to_string();
-        self.checks.want(docket.checks);
+        self.checks.want(docket.checks, &docket.idle);
         let mut complaints: BTreeSet<String> = desired.problems.iter().map(ToString::to_string).collect();
         complaints
             .extend(sight.unreadable.iter().map(|id| format!("the engine does not describe container {id}")));

@@ -41,6 +41,13 @@ pub(super) enum Error {
     Registration(&'static str),
     #[error("Unknown service ID {0:?}. Ensure that the service ID is passed, not the service name.")]
     UnknownService(String),
+    #[error("Unknown check ID {0:?}. Ensure that the check ID is passed, not the check name.")]
+    UnknownCheck(String),
+    /// It is a check, and one that asks by itself.
+    #[error("CheckID {0:?} does not have associated TTL")]
+    NoTtl(String),
+    #[error("Invalid check status: '{0}'")]
+    CheckStatus(String),
     #[error("too many blocking queries: {0} are waiting already")]
     Crowded(usize),
     #[error(transparent)]
@@ -93,7 +100,9 @@ impl Error {
 
     fn status(&self) -> StatusCode {
         match self {
-            Self::NoSuchEndpoint(_) | Self::UnknownService(_) => StatusCode::NOT_FOUND,
+            Self::NoSuchEndpoint(_) | Self::UnknownService(_) | Self::UnknownCheck(_) => {
+                StatusCode::NOT_FOUND
+            }
             Self::Method(_) => StatusCode::METHOD_NOT_ALLOWED,
             Self::Query(_)
             | Self::MissingServiceName
@@ -102,6 +111,7 @@ impl Error {
             | Self::BodyBroken(_)
             | Self::Decode(_)
             | Self::Field { .. }
+            | Self::CheckStatus(_)
             | Self::Registration(_)
             | Self::MissingKeyName
             | Self::Key(_)
@@ -109,7 +119,7 @@ impl Error {
             Self::BodyTooLarge(_) | Self::TooManyOperations { .. } => StatusCode::PAYLOAD_TOO_LARGE,
             Self::BodyTooSlow => StatusCode::REQUEST_TIMEOUT,
             Self::Crowded(_) => StatusCode::TOO_MANY_REQUESTS,
-            Self::UnknownDatacenter | Self::Internal(_) => StatusCode::INTERNAL_SERVER_ERROR,
+            Self::UnknownDatacenter | Self::NoTtl(_) | Self::Internal(_) => StatusCode::INTERNAL_SERVER_ERROR,
             Self::Registry(error) => match error {
                 RegistryError::UnknownInstance(_) => StatusCode::NOT_FOUND,
                 RegistryError::NotOwner { .. } | RegistryError::StaleIncarnation { .. } => {

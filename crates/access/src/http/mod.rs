@@ -1,7 +1,7 @@
 //! The Consul HTTP API over any registry and the keys beside it.
 //!
 //! What differs from Consul on purpose: unknown fields of a registration are ignored, every listed instance is "of this
-//! agent", checks are not run (a registration that asks for one is refused), an index from another life of the server is
+//! agent", checks are not run (a registration that asks for one is refused; reports are handed to whoever runs checks), an index from another life of the server is
 //! answered at once, and a `Portolan` object beside Consul's fields tells what Consul has no word for. How keys differ is
 //! said in `keys`.
 
@@ -9,6 +9,7 @@ mod agent;
 mod blocking;
 mod catalog;
 mod changes;
+mod check;
 mod error;
 mod keys;
 mod own;
@@ -26,7 +27,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use portolan_model::{KeyValue, Registry};
+use portolan_model::{KeyValue, Registry, Reports};
 use runtime::{Shutdown, StatusBoard};
 use tokio::sync::Semaphore;
 
@@ -47,6 +48,8 @@ pub struct Config {
     pub extra: Router,
     /// How much is taken on.
     pub limits: Limits,
+    /// Who takes what instances report; without one no check is known.
+    pub reports: Option<Arc<dyn Reports>>,
 }
 
 /// How much the face takes on from its clients.
@@ -118,6 +121,7 @@ pub fn build(
         keys,
         board,
         shutdown,
+        reports: config.reports,
         seats: Arc::new(Semaphore::new(config.limits.blocking)),
         limits: config.limits.clone(),
     };
@@ -132,6 +136,7 @@ struct Face {
     registry: Arc<dyn Registry>,
     keys: Arc<dyn KeyValue>,
     board: StatusBoard,
+    reports: Option<Arc<dyn Reports>>,
     /// Ends blocking queries. Triggered by the server once it has stopped accepting.
     shutdown: Shutdown,
     /// One for every blocking query that may wait, and for everybody who follows all changes.

@@ -125,6 +125,11 @@ impl Params {
         }
     }
 
+    /// An instance's words about how it fares; there may be none.
+    pub(super) fn note(&self) -> Result<String, Error> {
+        Ok(self.said("note")?.unwrap_or_default().to_owned())
+    }
+
     /// The tags that an instance must all carry, in lower case: Consul compares them so.
     pub(super) fn tags(&self) -> Result<Tags, Error> {
         let tags = self.pairs()?.iter().filter(|(key, value)| key == "tag" && !value.is_empty());

@@ -17,6 +17,17 @@ pub(super) struct Service(pub(super) ServiceName);
 /// The instance that the rest of the path names; the rest may hold slashes, encoded or not.
 pub(super) struct Id(pub(super) InstanceId);
 
+/// The check that the rest of the path names.
+pub(super) struct CheckId(pub(super) String);
+
+impl<S: Send + Sync> FromRequestParts<S> for CheckId {
+    type Rejection = Error;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Error> {
+        rest_of_path(parts, state).await.map(Self)
+    }
+}
+
 impl<S: Send + Sync> FromRequestParts<S> for Service {
     type Rejection = Error;
 

@@ -13,7 +13,7 @@ use futures_util::FutureExt;
 use tokio::time::Instant;
 
 use super::error::Error;
-use super::{Face, agent, catalog, changes, keys, own};
+use super::{Face, agent, catalog, changes, check, keys, own};
 
 /// The face with its endpoints and those of `extra`.
 pub(super) fn router(face: Arc<Face>, extra: Router) -> Router {
@@ -24,6 +24,14 @@ pub(super) fn router(face: Arc<Face>, extra: Router) -> Router {
         .route("/v1/agent/service/register", put(agent::register))
         .route("/v1/agent/service/deregister/", put(missing_service_id))
         .route("/v1/agent/service/deregister/{*id}", put(agent::deregister))
+        .route("/v1/agent/check/pass/{*id}", put(check::pass))
+        .route("/v1/agent/check/warn/{*id}", put(check::warn))
+        .route("/v1/agent/check/fail/{*id}", put(check::fail))
+        .route("/v1/agent/check/update/{*id}", put(check::update))
+        .route("/v1/agent/check/pass/", put(missing_check_id))
+        .route("/v1/agent/check/warn/", put(missing_check_id))
+        .route("/v1/agent/check/fail/", put(missing_check_id))
+        .route("/v1/agent/check/update/", put(missing_check_id))
         .route("/v1/catalog/services", get(catalog::services))
         .route("/v1/catalog/service/", get(missing_service_name))
         .route("/v1/catalog/service/{*name}", get(catalog::service))
@@ -56,6 +64,11 @@ async fn missing_service_id() -> Error {
 
 async fn missing_key_name() -> Error {
     Error::MissingKeyName
+}
+
+/// Consul takes it for an id like others.
+async fn missing_check_id() -> Error {
+    Error::UnknownCheck(String::new())
 }
 
 async fn no_such_endpoint(uri: Uri) -> Error {

@@ -144,6 +144,7 @@ async fn the_face_says_what_consul_says() {
         datacenter: "dc1".into(),
         extra: axum::Router::new(),
         limits: Limits::default(),
+        reports: None,
     };
     let (handle, server) = build(config, registry, keys, StatusBoard::default()).unwrap();
     let running = tokio::spawn(server.run(shutdown));

@@ -119,6 +119,7 @@ async fn an_address_in_use_is_named() {
         datacenter: "dc1".into(),
         extra: axum::Router::new(),
         limits: Limits::default(),
+        reports: None,
     };
     let (registry, keys) = (Arc::new(MemoryRegistry::default()), Arc::new(MemoryKeyValue::default()));
     let error = build(config, registry, keys, StatusBoard::default()).unwrap_err();

@@ -7,6 +7,7 @@ mod changes;
 mod client;
 mod keys;
 mod limits;
+mod reports;
 mod shapes;
 mod writing;
 
@@ -17,7 +18,7 @@ use std::time::Duration;
 use access::http::{Config, Limits, build};
 use axum::Router;
 use axum::routing::get;
-use portolan_model::{KeyValue, Registry};
+use portolan_model::{KeyValue, Registry, Reports};
 use runtime::{Shutdown, ShutdownTrigger, State, StatusBoard};
 use testkit::memory_key_value::MemoryKeyValue;
 use testkit::memory_registry::MemoryRegistry;
@@ -50,11 +51,27 @@ impl Running {
         Self::over_both(limits, served, Arc::new(MemoryKeyValue::default()), registry)
     }
 
+    fn reporting_to(reports: Option<Arc<dyn Reports>>) -> Self {
+        let registry = MemoryRegistry::default();
+        let (served, keys) = (Arc::new(registry.clone()), Arc::new(MemoryKeyValue::default()));
+        Self::of(Limits::default(), served, keys, registry, reports)
+    }
+
     fn over_both(
         limits: Limits,
         served: Arc<dyn Registry>,
         keys: Arc<dyn KeyValue>,
         registry: MemoryRegistry,
+    ) -> Self {
+        Self::of(limits, served, keys, registry, None)
+    }
+
+    fn of(
+        limits: Limits,
+        served: Arc<dyn Registry>,
+        keys: Arc<dyn KeyValue>,
+        registry: MemoryRegistry,
+        reports: Option<Arc<dyn Reports>>,
     ) -> Self {
         let board = StatusBoard::default();
         board.reporter("registrator").say(State::Degraded, "no engine");
@@ -72,6 +89,7 @@ impl Running {
                 .route("/v1/extra", get(|| async { "extra" }))
                 .route("/v1/panic", get(panics)),
             limits,
+            reports,
         };
         let (handle, server) = build(config, served, keys, board).unwrap();
         let (trigger, shutdown) = Shutdown::new();

@@ -129,6 +129,7 @@ impl Face {
             node_address: Ipv4Addr::LOCALHOST.into(),
             datacenter: "dc1".to_owned(),
             extra: Default::default(),
+            reports: None,
             limits: Limits { finish_time: Duration::from_millis(100), ..Limits::default() },
         };
         let (instances, keys) = (Arc::clone(registry.registry()), registry.key_value().unwrap());

@@ -48,6 +48,7 @@ impl Face {
             node_address: Ipv4Addr::LOCALHOST.into(),
             datacenter: "dc1".to_owned(),
             extra: Default::default(),
+            reports: None,
             limits: Limits { finish_time: Duration::from_millis(100), ..Limits::default() },
         };
         let (handle, server) = access::http::build(config, served, keys, StatusBoard::default()).unwrap();

@@ -61,6 +61,35 @@ impl Judge {
     }
 }
 
+/// When silence begins to count against whoever reports by itself: each report holds for a time.
+#[derive(Debug, Clone)]
+pub struct Silence {
+    ttl: Duration,
+    counts_at: Option<Duration>,
+}
+
+impl Silence {
+    /// Whoever begins at `now` has as long for the first report.
+    pub fn new(ttl: Duration, now: Duration) -> Self {
+        Self { ttl, counts_at: Some(now.saturating_add(ttl)) }
+    }
+
+    /// There was a report.
+    pub fn broken(&mut self, now: Duration) {
+        *self = Self::new(self.ttl, now);
+    }
+
+    /// When it is to count; `None` when it has, and lasts.
+    pub fn counts_at(&self) -> Option<Duration> {
+        self.counts_at
+    }
+
+    /// Whether it counts from now on. That is said once.
+    pub fn counts(&mut self, now: Duration) -> bool {
+        self.counts_at.take_if(|at| *at <= now).is_some()
+    }
+}
+
 /// When a check runs. A new instance is asked at once, and soon again until it passes for the first time; then its runs
 /// keep a distance of one interval, at a moment of it that is its own, so that checks that began together spread out.
 #[derive(Debug, Clone)]

@@ -58,6 +58,7 @@ impl Prober {
                     http::ask(&self.dialer, &check.endpoint, method, path, *tls).await
                 }
                 Probe::Grpc { tls } => grpc::ask(&self.dialer, &check.endpoint, *tls).await,
+                Probe::Reports { .. } => Err(Unasked("it is not asked: it reports".to_owned())),
                 Probe::Tcp | Probe::Command { .. } => self
                     .dialer
                     .connect(&check.endpoint)
@@ -89,7 +90,7 @@ impl<E: std::error::Error> From<E> for Unasked {
 }
 
 impl Finding {
-    fn new(health: Health, text: &str) -> Self {
+    pub(super) fn new(health: Health, text: &str) -> Self {
         // What it says comes from the instance: one line of it, and nothing that a terminal would obey.
         let line = text.trim().lines().next().unwrap_or_default();
         let text = line.chars().filter(|c| !c.is_control()).take(FINDING_LIMIT).collect();

@@ -1,7 +1,7 @@
 //! Keeps checks running: one loop per check, all in one task, a bounded number asking at a time.
 
-use std::collections::BTreeMap;
 use std::collections::hash_map::DefaultHasher;
+use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{Hash, Hasher};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -9,13 +9,15 @@ use std::time::Duration;
 use futures_util::StreamExt;
 use futures_util::future::{AbortHandle, Abortable};
 use futures_util::stream::FuturesUnordered;
-use portolan_model::{Health, InstanceId};
+use portolan_model::{Health, InstanceId, Reports};
 use runtime::{Nudge, Shutdown};
 use tokio::sync::{Semaphore, watch};
 use tokio::time::{Instant, sleep_until};
 
-use super::judge::{Judge, Rhythm};
+use super::judge::{Judge, Rhythm, Silence};
+use super::letterbox::Letterbox;
 use super::probe::{Finding, Prober, Running};
+use super::spec::Probe;
 use super::{Check, Verdict, Verdicts};
 use crate::source::{ContainerSource, SourceError};
 
@@ -28,12 +30,14 @@ type Wanted = Arc<BTreeMap<InstanceId, Check>>;
 pub(crate) struct Checks {
     wanted: watch::Sender<Wanted>,
     verdicts: Arc<Mutex<Verdicts>>,
+    letterbox: Arc<Letterbox>,
 }
 
 /// What runs them.
 pub(crate) struct Runner {
     wanted: watch::Receiver<Wanted>,
     verdicts: Arc<Mutex<Verdicts>>,
+    letterbox: Arc<Letterbox>,
     prober: Prober,
     asking: Semaphore,
     nudge: Nudge,
@@ -44,20 +48,28 @@ pub(crate) struct Runner {
 pub(crate) fn build(source: Arc<dyn ContainerSource>, nudge: Nudge) -> (Checks, Runner) {
     let (sender, wanted) = watch::channel(Wanted::default());
     let verdicts = Arc::<Mutex<Verdicts>>::default();
+    let letterbox = Arc::<Letterbox>::default();
     let runner = Runner {
         wanted,
         verdicts: Arc::clone(&verdicts),
+        letterbox: Arc::clone(&letterbox),
         prober: Prober::new(source),
         asking: Semaphore::new(ASKING_LIMIT),
         nudge,
         epoch: Instant::now(),
     };
-    (Checks { wanted: sender, verdicts }, runner)
+    (Checks { wanted: sender, verdicts, letterbox }, runner)
 }
 
 impl Checks {
-    /// Lets exactly `checks` run.
-    pub(crate) fn want(&self, checks: BTreeMap<InstanceId, Check>) {
+    /// Where instances report to.
+    pub(crate) fn reports(&self) -> Arc<dyn Reports> {
+        Arc::clone(&self.letterbox) as Arc<dyn Reports>
+    }
+
+    /// Lets exactly `checks` run. From here on, so before anybody sees the instances, they and the `idle` can report.
+    pub(crate) fn want(&self, checks: BTreeMap<InstanceId, Check>, idle: &BTreeSet<InstanceId>) {
+        self.letterbox.serve(&checks, idle);
         self.wanted.send_if_modified(|wanted| {
             let differs = **wanted != checks;
             if differs {
@@ -114,6 +126,49 @@ impl Runner {
 
     /// Runs one check for ever.
     async fn keep(&self, id: InstanceId, check: Check) {
+        match check.spec.probe {
+            Probe::Reports { ttl } => self.listen(id, check, ttl).await,
+            Probe::Http { .. } | Probe::Tcp | Probe::Grpc { .. } | Probe::Command { .. } => {
+                self.keep_asking(id, check).await;
+            }
+        }
+    }
+
+    /// Judges by what an instance reports, and by its silence.
+    async fn listen(&self, id: InstanceId, check: Check, ttl: Duration) {
+        // Another check has taken its place; this one is about to be ended.
+        let Some(mut reports) = self.letterbox.open(&id, &check) else { return };
+        let mut judge = Judge::new(&check.spec);
+        let mut silence = Silence::new(ttl, self.epoch.elapsed());
+        let mut finding: Option<Finding> = None;
+        loop {
+            let now = self.epoch.elapsed();
+            let expiry = judge.expires_at().filter(|at| *at > now);
+            let due = expiry.into_iter().chain(silence.counts_at()).min();
+            let reported = tokio::select! {
+                biased;
+                changed = reports.changed() => match changed {
+                    Ok(()) => reports.borrow_and_update().clone(),
+                    Err(_) => return,
+                },
+                () = at(due.map(|due| self.epoch + due)) => None,
+            };
+            let now = self.epoch.elapsed();
+            if let Some(report) = reported {
+                silence.broken(now);
+                judge.take(report.health, now);
+                finding = Some(report);
+            } else if silence.counts(now) {
+                judge.take(Health::Critical, now);
+                finding = Some(Finding::new(Health::Critical, &format!("no report within {ttl:?}")));
+            }
+            if let Some(finding) = &finding {
+                self.rule(&id, &check, &judge, finding, now);
+            }
+        }
+    }
+
+    async fn keep_asking(&self, id: InstanceId, check: Check) {
         let mut judge = Judge::new(&check.spec);
         let mut rhythm = Rhythm::new(check.spec.interval, seed(&id));
         let mut running: Running<'_> = None;
@@ -169,6 +224,13 @@ impl Runner {
 
     fn verdicts(&self) -> MutexGuard<'_, Verdicts> {
         self.verdicts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+async fn at(time: Option<Instant>) {
+    match time {
+        Some(time) => sleep_until(time).await,
+        None => std::future::pending().await,
     }
 }
 

@@ -73,6 +73,11 @@ pub enum Probe {
         /// What the shell is given.
         script: String,
     },
+    /// Nothing: it reports by itself.
+    Reports {
+        /// How long a report holds.
+        ttl: Duration,
+    },
 }
 
 /// Which certificates are good enough for a check by TLS.
@@ -89,7 +94,7 @@ pub enum Trust {
 pub enum Flaw {
     /// Nobody could report to it.
     #[error(
-        "check_ttl waits for reports, and nobody takes them here: registered without a check; \
+        "check_ttl waits for reports, and this process takes none, for its HTTP API is off: registered without a check; \
          check_http, check_tcp, check_grpc or check_script are run for you"
     )]
     Ttl,
@@ -163,18 +168,37 @@ impl std::fmt::Display for Used {
     }
 }
 
-/// The check that is `said` of a port, by lower-cased key without the prefix; what cannot be used is left out.
+/// The check that is `said` of a port, by lower-cased key without the prefix; what cannot be used is left out. Whether
+/// there can be `reports` is the caller's to know.
 pub(crate) fn parse<'a>(
     said: &impl Fn(&str) -> Option<&'a str>,
     transport: Transport,
+    reports: bool,
     flaws: &mut Vec<Flaw>,
 ) -> Option<Spec> {
-    let mut reader = Reader { said, flaws };
+    let mut reader = Reader { said, reports, flaws };
     let probe = reader.probe(transport)?;
+    if let Probe::Reports { ttl } = probe {
+        // Every report counts, and so does silence, as Consul has it.
+        let (initial, deregister_after) =
+            (reader.initial(), reader.duration("check_deregister_after", &PATIENCE, None));
+        let (passing_after, critical_after) = (1, 1);
+        return Some(Spec {
+            probe,
+            interval: ttl,
+            timeout: ttl,
+            initial,
+            deregister_after,
+            passing_after,
+            critical_after,
+        });
+    }
     let interval = reader.duration("check_interval", &PERIODS, Some(INTERVAL)).unwrap_or(INTERVAL);
     let default_timeout = match probe {
         Probe::Command { .. } => COMMAND_TIMEOUT,
-        Probe::Http { .. } | Probe::Tcp | Probe::Grpc { .. } => NETWORK_TIMEOUT.min(interval),
+        Probe::Http { .. } | Probe::Tcp | Probe::Grpc { .. } | Probe::Reports { .. } => {
+            NETWORK_TIMEOUT.min(interval)
+        }
     };
     let timeout =
         reader.duration("check_timeout", &TIMEOUTS, Some(default_timeout)).unwrap_or(default_timeout);
@@ -191,6 +215,7 @@ pub(crate) fn parse<'a>(
 
 struct Reader<'r, S> {
     said: &'r S,
+    reports: bool,
     flaws: &'r mut Vec<Flaw>,
 }
 
@@ -217,7 +242,8 @@ impl<'a, S: Fn(&str) -> Option<&'a str>> Reader<'_, S> {
         match key {
             "check_http" => self.http(key, text, "check_http_method", None),
             "check_https" => self.http(key, text, "check_https_method", Some(self.trust())),
-            "check_ttl" => self.none(Flaw::Ttl),
+            "check_ttl" if !self.reports => self.none(Flaw::Ttl),
+            "check_ttl" => self.duration(key, &PERIODS, None).map(|ttl| Probe::Reports { ttl }),
             "check_tcp" => Some(Probe::Tcp),
             "check_grpc" => {
                 let tls = (self.said)("check_grpc_use_tls").map(|_| self.trust());

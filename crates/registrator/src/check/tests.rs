@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use portolan_model::{Change, Health, Instance, InstanceId, Phase, Registration, Revision};
 
-use super::judge::{Judge, Rhythm};
+use super::judge::{Judge, Rhythm, Silence};
 use super::spec::{Probe, Spec, Trust};
 use super::verdict::judge;
 use super::{Check, Verdict, Verdicts};
@@ -28,6 +28,7 @@ fn shown(check: &Check) -> String {
         Probe::Http { method, path, tls: how } => format!("http {method} {path}{}", tls(how)),
         Probe::Tcp => "tcp".to_owned(),
         Probe::Grpc { tls: how } => format!("grpc{}", tls(how)),
+        Probe::Reports { .. } => "reports".to_owned(),
         Probe::Command { script } => format!("command {script:?} with {}", check.inside),
     };
     line += &format!(" every {interval:?} within {timeout:?}");
@@ -107,7 +108,7 @@ fn the_first_kind_that_is_set_counts() {
     let expect = [
         "grpc every 10s within 10s",
         "tcp every 10s within 10s",
-        "check_ttl waits for reports, and nobody takes them here: registered without a check; \
+        "check_ttl waits for reports, and this process takes none, for its HTTP API is off: registered without a check; \
          check_http, check_tcp, check_grpc or check_script are run for you",
         "command \"script\" with 10.0.0.9:32768 every 10s within 30s",
         "command \"cmd\" with 10.0.0.9:32768 every 10s within 30s",
@@ -119,6 +120,49 @@ fn the_first_kind_that_is_set_counts() {
     }
     // An empty value is unset.
     check(&["SERVICE_CHECK_HTTP=", "SERVICE_CHECK_TCP=1"], &["tcp every 10s within 10s"]);
+}
+
+#[test]
+fn reports_where_somebody_takes_them() {
+    #[track_caller]
+    fn check(env: &[&str], expect: &[&str]) {
+        let config = crate::Config { reports: true, ..config() };
+        let desired = desired(&[seen(container("web").env(env), Standing::Serving)], &config);
+        let checks = desired.wanted.values().filter_map(|wanted| wanted.check.as_ref().map(shown));
+        let problems = desired.problems.iter().map(|problem| problem.kind.to_string());
+        assert_eq!(checks.chain(problems).collect::<Vec<_>>(), expect);
+    }
+    check(&["SERVICE_CHECK_TTL=30s"], &["reports every 30s within 30s"]);
+    check(
+        &[
+            "SERVICE_CHECK_TTL=1m",
+            "SERVICE_CHECK_INITIAL_STATUS=passing",
+            "SERVICE_CHECK_DEREGISTER_AFTER=5m",
+        ],
+        &["reports every 60s within 60s first passing gone after 300s"],
+    );
+    // What says how to ask says nothing here.
+    check(
+        &["SERVICE_CHECK_TTL=2s", "SERVICE_CHECK_INTERVAL=x", "SERVICE_CHECK_FAILURES_BEFORE_CRITICAL=3"],
+        &["reports every 2s within 2s"],
+    );
+    check(
+        &["SERVICE_CHECK_TTL=1ms"],
+        &["reports every 100ms within 100ms", "check_ttl \"1ms\" is out of range: 100ms is used"],
+    );
+    check(&["SERVICE_CHECK_TTL=30"], &["check_ttl \"30\" has no unit (10s are ten seconds): not used"]);
+}
+
+#[test]
+fn silence_counts_once_and_after_its_time() {
+    let mut silence = Silence::new(seconds(10), seconds(5));
+    assert_eq!((silence.counts_at(), silence.counts(seconds(14))), (Some(seconds(15)), false));
+    silence.broken(seconds(14));
+    assert_eq!((silence.counts_at(), silence.counts(seconds(15))), (Some(seconds(24)), false));
+    assert!(silence.counts(seconds(24)));
+    assert_eq!((silence.counts_at(), silence.counts(seconds(40))), (None, false));
+    silence.broken(seconds(41));
+    assert_eq!(silence.counts_at(), Some(seconds(51)));
 }
 
 #[test]

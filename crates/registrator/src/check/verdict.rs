@@ -1,10 +1,11 @@
 //! What checks say of instances, and what that makes of what is desired. Pure.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use portolan_model::{Health, InstanceId};
 
+use super::spec::Probe;
 use super::{CHECKS_LIMIT, Check};
 use crate::book::{Book, Entry};
 use crate::desired::{Desired, Wanted, Withheld, WithheldWhy};
@@ -30,6 +31,8 @@ pub type Verdicts = BTreeMap<InstanceId, Verdict>;
 pub struct Docket {
     /// The checks to run.
     pub checks: BTreeMap<InstanceId, Check>,
+    /// Instances that may report, but of which nothing is made at present.
+    pub idle: BTreeSet<InstanceId>,
     /// How many have a verdict other than passing.
     pub failing: usize,
     /// The first of those, and why.
@@ -47,7 +50,13 @@ pub fn judge(desired: &mut Desired, verdicts: &Verdicts, book: &Book) -> Docket 
     for (id, wanted) in &mut desired.wanted {
         // What gets no new work is not asked either: it ends, or somebody froze it.
         let idle = wanted.draining || wanted.registration.health == Health::Maintenance;
-        let Some(check) = wanted.check.as_ref().filter(|_| !idle) else { continue };
+        let Some(check) = &wanted.check else { continue };
+        if idle {
+            if matches!(check.spec.probe, Probe::Reports { .. }) {
+                docket.idle.insert(id.clone());
+            }
+            continue;
+        }
         if docket.checks.len() == CHECKS_LIMIT {
             docket.refused += 1;
             continue;

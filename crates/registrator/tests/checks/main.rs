@@ -11,6 +11,7 @@ mod rig;
 
 mod docker;
 mod network;
+mod reports;
 mod running;
 mod servers;
 mod times;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use portolan_model::Health;
+use portolan_model::{Health, InstanceId, Reported, Reports};
 use registrator::container::Container;
 use registrator::{Config, ContainerSource};
 use runtime::{Report, Shutdown, ShutdownTrigger, StatusBoard, Tasks};
@@ -14,6 +14,7 @@ pub(crate) struct Running {
     /// The double, where it follows one.
     pub(crate) engine: FakeEngine,
     pub(crate) registry: Recorder,
+    reports: Arc<dyn Reports>,
     board: StatusBoard,
     tasks: Tasks,
     trigger: ShutdownTrigger,
@@ -32,10 +33,11 @@ impl Running {
         let board = StatusBoard::default();
         let tasks = Tasks::new(board.clone());
         let (trigger, shutdown) = Shutdown::new();
-        let config = Config::new("H").unwrap();
+        let config = Config { reports: true, ..Config::new("H").unwrap() };
         let registrator = registrator::build(config, source, Arc::new(registry.clone()), &board);
+        let reports = registrator.reports().unwrap();
         tasks.spawn("registrator", registrator.run(shutdown));
-        Self { engine: FakeEngine::default(), registry, board, tasks, trigger }
+        Self { engine: FakeEngine::default(), registry, reports, board, tasks, trigger }
     }
 
     #[track_caller]
@@ -46,6 +48,12 @@ impl Running {
     /// The health of the only instance, if there is one.
     pub(crate) async fn health(&self) -> Option<Health> {
         self.registry.instances().await.first().map(|instance| instance.registration.health)
+    }
+
+    /// The instance of port 80 of container `name` says how it fares.
+    pub(crate) fn says(&self, name: &str, health: Health, note: &str) -> Reported {
+        let id = InstanceId::new(format!("H:{name}:80")).unwrap();
+        self.reports.report(&id, portolan_model::Report { health, note: note.to_owned() })
     }
 
     pub(crate) fn report(&self) -> Report {
