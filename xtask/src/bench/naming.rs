@@ -13,6 +13,7 @@ use super::stream::Asker;
 use super::{Scratch, each_option, free_addresses, number};
 use crate::dist::{self, mebibytes};
 use crate::engine::{self, Lifetime};
+use crate::npm;
 use crate::process::{Outcome, Running, output, resident, stat, tied};
 use crate::setup;
 use crate::unpack;
@@ -77,6 +78,7 @@ pub(crate) fn run(workspace: &Workspace, words: &[&str]) -> Outcome {
     if plan.wants(Part::Backends) {
         setup::ensure(setup::CLUSTERS)?;
         unpack::ensure(workspace, &unpack::CONSUL)?;
+        npm::WITNESSES.iter().try_for_each(|witness| npm::ensure(workspace, witness))?;
         backends(workspace, &plan, &mut report)?;
     }
     let resident = match plan.wants(Part::Registrator) {

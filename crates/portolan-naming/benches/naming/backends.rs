@@ -110,7 +110,7 @@ impl Backend {
     fn uri(&self, agent: usize) -> String {
         match self {
             Self::Embedded { .. } => "embedded:".to_owned(),
-            Self::Portolan(face) => format!("portolan://127.0.0.1:{}", face.port),
+            Self::Portolan(face) => format!("portolan://{}", face.address()),
             Self::Etcd(cluster) => format!("etcd://{}/services?{WRITE_LIMIT}", cluster.authorities()),
             Self::ZooKeeper(cluster) => {
                 format!("zookeeper://{}/services?{WRITE_LIMIT}", cluster.authorities())
@@ -121,6 +121,10 @@ impl Backend {
 }
 
 impl Face {
+    pub(crate) fn address(&self) -> String {
+        format!("127.0.0.1:{}", self.port)
+    }
+
     fn start() -> Self {
         let (registry, directory) = embedded();
         let config = Config {

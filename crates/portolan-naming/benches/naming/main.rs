@@ -10,6 +10,7 @@
 )]
 
 mod backends;
+mod peer;
 
 use std::future::Future;
 use std::process::Command;
@@ -92,7 +93,10 @@ impl Plan {
 
 async fn measure(kind: Kind, backend: &Backend, plan: &Plan) {
     let (owner, other) = backend.open_two();
-    one_by_one(kind, &owner, &other, plan.samples).await;
+    let ours = one_by_one(kind, &owner, &other, plan.samples).await;
+    if let Some(peer) = peer::measure(kind, backend, plan.samples) {
+        compare(kind, &ours, peer);
+    }
     many(kind, backend, &owner, &other, plan.instances).await;
     for naming in [other, owner] {
         // What was registered goes with the servers.
@@ -100,8 +104,15 @@ async fn measure(kind: Kind, backend: &Backend, plan: &Plan) {
     }
 }
 
+/// What was measured one by one, times in order.
+struct Ours {
+    registered: Vec<Duration>,
+    deregistered: Vec<Duration>,
+    cpu: Duration,
+}
+
 /// How soon a registration, and a removal, is seen by somebody else.
-async fn one_by_one(kind: Kind, owner: &Naming, other: &Naming, samples: usize) {
+async fn one_by_one(kind: Kind, owner: &Naming, other: &Naming, samples: usize) -> Ours {
     let mut changes = other.registry().subscribe(Interest::All);
     changes.next().await.unwrap();
     let (mut arrivals, mut answers, mut removals) = (Vec::new(), Vec::new(), Vec::new());
@@ -133,6 +144,21 @@ async fn one_by_one(kind: Kind, owner: &Naming, other: &Naming, samples: usize) 
     spread(kind, "deregister, seen by another", &mut removals);
     let each = cpu / u32::try_from(samples.max(1)).unwrap();
     line(kind, "client CPU per registration, both sides", &format!("{} us", each.as_micros()));
+    Ours { registered: arrivals, deregistered: removals, cpu: each }
+}
+
+/// The same of somebody else's client on the same servers.
+fn compare(kind: Kind, ours: &Ours, peer: peer::Measured) {
+    let peer::Measured { client, mut registered, mut deregistered, cpu } = peer;
+    let of_peer = |what: &str| format!("{client}: {what}");
+    spread(kind, &of_peer("register, seen"), &mut registered);
+    spread(kind, &of_peer("deregister, seen"), &mut deregistered);
+    line(kind, &of_peer("CPU per registration"), &format!("{} us", cpu.as_micros()));
+    let ratio = |ours: Duration, theirs: Duration| ours.as_secs_f64() / theirs.as_secs_f64();
+    let medians = ratio(at(&ours.registered, 50), at(&registered, 50));
+    let removals = ratio(at(&ours.deregistered, 50), at(&deregistered, 50));
+    let cpu = ratio(ours.cpu, cpu);
+    line(kind, "ours by theirs", &format!("seen {medians:.3}, gone {removals:.3}, CPU {cpu:.3}"));
 }
 
 /// What many instances cost.
@@ -248,8 +274,13 @@ fn registration(service: &str, n: usize) -> Registration {
 
 fn spread(kind: Kind, what: &str, times: &mut [Duration]) {
     times.sort();
-    let at = |percent: usize| times[(times.len() * percent).div_ceil(100).max(1) - 1].as_secs_f64() * 1e3;
-    line(kind, what, &format!("p50 {:.2}  p99 {:.2}  max {:.2} ms", at(50), at(99), at(100)));
+    let ms = |percent| at(times, percent).as_secs_f64() * 1e3;
+    line(kind, what, &format!("p50 {:.2}  p99 {:.2}  max {:.2} ms", ms(50), ms(99), ms(100)));
+}
+
+/// A percentile of times in order.
+fn at(times: &[Duration], percent: usize) -> Duration {
+    times[(times.len() * percent).div_ceil(100).max(1) - 1]
 }
 
 fn line(kind: Kind, what: &str, value: &str) {

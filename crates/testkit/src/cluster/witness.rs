@@ -20,6 +20,7 @@ pub struct Witness {
     child: Child,
     input: ChildStdin,
     output: Receiver<String>,
+    patience: Duration,
     /// The last lines it said, for a verdict.
     said: VecDeque<String>,
 }
@@ -51,7 +52,14 @@ impl Witness {
         let told = BufReader::new(child.stdout.take().expect("its output"));
         let (sender, output) = mpsc::sync_channel(LINES_LIMIT);
         thread::spawn(move || told.lines().map_while(Result::ok).try_for_each(|line| sender.send(line)));
-        Self { child, input, output, said: VecDeque::new() }
+        Self { child, input, output, patience: PATIENCE, said: VecDeque::new() }
+    }
+
+    /// With more time to say something: it has work to do first.
+    #[must_use]
+    pub fn within(mut self, patience: Duration) -> Self {
+        self.patience = patience;
+        self
     }
 
     /// Tells it a line.
@@ -68,7 +76,7 @@ impl Witness {
     /// Waits for a line in which `found` finds what it looks for.
     pub fn until<T>(&mut self, what: &str, found: impl Fn(&str) -> Option<T>) -> T {
         let begun = Instant::now();
-        while let Ok(line) = self.output.recv_timeout(PATIENCE.saturating_sub(begun.elapsed())) {
+        while let Ok(line) = self.output.recv_timeout(self.patience.saturating_sub(begun.elapsed())) {
             let found = found(&line);
             self.said.push_back(line);
             if self.said.len() > 20 {
