@@ -18,6 +18,8 @@ pub(crate) const ENGINE: &[Tool] = &[
     Tool { program: "dockerd", package: "docker.io" },
     Tool { program: "iptables", package: "iptables" },
     Tool { program: "setpriv", package: "util-linux" },
+    // What the tests' containers run.
+    Tool { program: "busybox", package: "busybox-static" },
 ];
 
 /// Registries that are tested against as real clusters.
