@@ -59,6 +59,10 @@ pub(super) struct Desk {
     /// When a write was seen to be done last.
     progress: Option<Instant>,
     home: Option<Home>,
+    /// No leader answers the home: it is told nothing that it would have to hand on.
+    holding: bool,
+    /// Servers that were the home and are not back yet: what they are asked they leave without an answer.
+    away: BTreeSet<At>,
     /// Which configured server is which node's agent, as far as met.
     agents: BTreeMap<String, At>,
     /// What an agent that was the home before holds still, whether the catalog shows it or not.
@@ -116,6 +120,8 @@ impl Desk {
             read_through: None,
             progress: None,
             home: None,
+            holding: false,
+            away: BTreeSet::new(),
             agents: BTreeMap::new(),
             strays: BTreeMap::new(),
         }
@@ -231,6 +237,8 @@ impl Desk {
     /// forgotten.
     pub(super) fn settle(&mut self, home: Home) {
         self.agents.insert(home.node.clone(), home.at);
+        self.away.remove(&home.at);
+        self.holding = false;
         self.home = Some(home);
         self.wanted.values_mut().for_each(|wanted| wanted.renewed = None);
         self.asked.clear();
@@ -239,7 +247,21 @@ impl Desk {
 
     /// The agent to register with is gone.
     pub(super) fn unsettle(&mut self) {
-        self.home = None;
+        self.away.extend(self.home.take().map(|home| home.at));
+    }
+
+    /// Whether to ask the home for nothing that it would hand to a leader. Afterwards it is asked at once for all that is
+    /// not so yet.
+    pub(super) fn hold(&mut self, hold: bool) {
+        if std::mem::replace(&mut self.holding, hold) && !hold {
+            self.asked.clear();
+            self.agenda.all_now(self.wanted.keys().chain(self.jobs.keys()).chain(&self.orphans).cloned());
+        }
+    }
+
+    /// Whether only the home answers for an act.
+    pub(super) fn is_all_for_home(&self, act: &Act) -> bool {
+        self.home.as_ref().is_some_and(|home| act.calls.iter().all(|(at, _)| *at == home.at))
     }
 
     pub(super) fn home(&self) -> Option<&Home> {
@@ -253,6 +275,7 @@ impl Desk {
 
     /// An agent that was the home before is back, and holds these. It would bring them back into the catalog within a minute.
     pub(super) fn back(&mut self, at: At, held: impl IntoIterator<Item = InstanceId>) {
+        self.away.remove(&at);
         for id in held {
             if self.wanted.contains_key(&id) {
                 self.agenda.now(id.clone());
@@ -355,6 +378,10 @@ impl Desk {
         } else {
             self.calls_for_unwanted(id, &home)
         };
+        let may = |(_, call): &(At, Call)| !self.holding || matches!(call, Call::Renew { .. });
+        if !calls.iter().all(may) {
+            return None;
+        }
         self.paced(id, calls, now)
     }
 

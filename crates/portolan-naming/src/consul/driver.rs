@@ -1,24 +1,27 @@
 //! The one owner of everything towards the cluster: one loop, one closed set of events.
 //!
 //! Two things are kept apart. *Reading* goes through any server, and moves to the next as soon as one hangs, lies or has
-//! no leader. The *home* is the agent that registrations go to; it is left only when it does not answer at all, since
-//! leaving it means to register everything anew.
+//! no leader. The *home* is the agent that registrations go to; it is left only when it does not answer (see
+//! [`Contact`]), since leaving it means to register everything anew. While no leader answers it, it is told nothing but
+//! signs of life.
+
+mod home;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use consul_api::AgentSelf;
 use futures_util::{StreamExt, stream};
 use portolan_model::{Change, KeyValue, ServiceName};
 use runtime::{Backoff, Reporter, Shutdown, State};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::{Instant, sleep_until, timeout};
 
 use super::config::{Config, Flavour};
-use super::desk::{Act, At, Desk, Done, Home};
-use super::errands::{CALL_LIMIT, Told, acted, meet, pulse, revisit, seek};
+use super::contact::Contact;
+use super::desk::{Act, At, Desk, Done};
+use super::errands::{Told, acted};
 use super::job::Job;
 use super::key_value::Follower;
 use super::line::{Lines, Server, Trouble};
@@ -143,8 +146,10 @@ struct Loop {
     trouble: Option<String>,
     /// Since when everything is read, so that the cluster works.
     read_since: Option<Instant>,
-    /// When the home answered a call last.
-    answered: Option<Instant>,
+    /// How the home fares, while there is one.
+    contact: Option<Contact>,
+    /// Servers that were the home, until they answer again.
+    away: watch::Sender<BTreeSet<At>>,
     /// What asks the home whether it lives.
     pulse: Option<AbortHandle>,
     /// The last word of somebody who refused; until something succeeds.
@@ -178,7 +183,8 @@ impl Loop {
             led: true,
             trouble: None,
             read_since: None,
-            answered: None,
+            contact: None,
+            away: watch::Sender::default(),
             pulse: None,
             refused: None,
         }
@@ -209,9 +215,11 @@ impl Loop {
             Event::Seen(Seen::Broken { why, again }) => self.broken(why, again),
             Event::Task(Told::Done(done)) => self.done(&done),
             Event::Task(Told::Met { at, about, home }) => self.met(at, about, home),
+            Event::Task(Told::Led { at, led }) => self.home_led(at, led),
             Event::Task(Told::Lost { at, why }) => self.lost(at, why),
             Event::Task(Told::Back { at, held }) => {
                 tracing::info!(server = %self.servers[at].server(), held = held.len(), "an agent is back");
+                self.is_away(at, false);
                 self.desk.back(at, held);
             }
             Event::Task(Told::Nothing) | Event::Time => {}
@@ -232,16 +240,26 @@ impl Loop {
         }
         let gone = self.desk.expire(now);
         self.tell(gone);
+        self.leave_if_stuck(now);
         for act in self.desk.acts(now, ACTS.saturating_sub(self.acting)) {
             self.expect(&act);
             self.acting += 1;
-            self.tasks.spawn(acted(self.servers.clone(), Arc::clone(&self.config), act));
+            if let Some(contact) = self.contact.as_mut().filter(|_| self.desk.is_all_for_home(&act)) {
+                contact.asked(now);
+            }
+            self.tasks.spawn(acted(
+                self.servers.clone(),
+                Arc::clone(&self.config),
+                act,
+                self.away.subscribe(),
+            ));
         }
     }
 
     fn due(&self) -> Instant {
         let acts = self.desk.due().filter(|_| self.acting < ACTS);
-        let due = [self.resume, self.desk.book.next_expiry(), acts].into_iter().flatten().min();
+        let due =
+            [self.resume, self.desk.book.next_expiry(), acts, self.stuck_at()].into_iter().flatten().min();
         due.unwrap_or_else(|| Instant::now() + Duration::from_secs(3600))
     }
 
@@ -355,16 +373,8 @@ impl Loop {
         self.acting -= 1;
         let now = Instant::now();
         self.desk.done(done, now);
-        if let Some(home) = self.desk.home().map(|home| home.at) {
-            match &done.failed {
-                Some((at, _, Trouble::Unreachable(why))) if *at == home => {
-                    self.stalls(home, why.clone(), now);
-                }
-                Some(_) | None if done.act.calls.iter().any(|(at, _)| *at == home) => {
-                    self.answered = Some(now);
-                }
-                Some(_) | None => {}
-            }
+        if let Some(contact) = self.contact.as_mut().filter(|_| self.desk.is_all_for_home(&done.act)) {
+            contact.ended(!matches!(done.failed, Some((_, _, Trouble::Unreachable(_)))), now);
         }
         let refused = match &done.failed {
             Some((_, _, trouble @ Trouble::Refused { status: 401 | 403, .. })) => Some(trouble.to_string()),
@@ -375,60 +385,6 @@ impl Loop {
             self.refused = refused;
             self.report();
         }
-    }
-
-    /// The home lives, and does not answer calls. Without a leader none does: it holds them until there is one. But one whose
-    /// connection to a leader that vanished has not broken yet answers nobody for half a minute, while others work.
-    fn stalls(&mut self, home: At, why: String, now: Instant) {
-        let long_ago = |then: Option<Instant>| then.is_none_or(|then| now - then > CALL_LIMIT);
-        let works = self.led && self.read_since.is_some() && long_ago(self.read_since);
-        if works && long_ago(self.answered) && self.servers.len() > 1 {
-            self.lost(home, why);
-        }
-    }
-
-    /// The home is given up; unless it was already.
-    fn lost(&mut self, at: At, why: String) {
-        if self.desk.home().is_none_or(|home| home.at != at) {
-            return;
-        }
-        tracing::warn!(server = %self.servers[at].server(), why, "the agent to register with does not answer");
-        self.trouble = Some(why);
-        self.desk.unsettle();
-        self.seek(at + 1);
-        if self.config.flavour == Flavour::Consul {
-            self.tasks.spawn(revisit(self.servers[at].clone(), at));
-        }
-        self.report();
-    }
-
-    fn met(&mut self, at: At, about: AgentSelf, home: bool) {
-        let (node, foreign) = match self.config.flavour {
-            Flavour::Portolan => (String::new(), None),
-            Flavour::Consul => {
-                let there = about.config.datacenter;
-                let wanted = self.config.datacenter.as_ref().filter(|wanted| **wanted != there);
-                let why = |dc: &String| format!("data centre {dc:?} is read, but the agent is in {there:?}");
-                (about.config.node_name, wanted.map(why))
-            }
-        };
-        if !home {
-            return self.desk.met(at, node);
-        }
-        tracing::info!(server = %self.servers[at].server(), node, "registering here");
-        self.desk.settle(Home { at, node, foreign });
-        self.answered = Some(Instant::now());
-        let before = self.pulse.replace(self.tasks.spawn(pulse(self.servers[at].clone(), at)));
-        before.inspect(AbortHandle::abort);
-        for other in (0..self.servers.len()).filter(|other| *other != at) {
-            self.tasks.spawn(meet(self.servers[other].clone(), other));
-        }
-        self.report();
-    }
-
-    /// Looks for an agent to register with, beginning with server `from`.
-    fn seek(&mut self, from: At) {
-        self.tasks.spawn(seek(self.servers.clone(), from % self.servers.len()));
     }
 
     fn report(&mut self) {
@@ -461,7 +417,7 @@ impl Loop {
         self.mirror.end();
         let acts = self.desk.farewell();
         let farewells = acts.into_iter().map(|act| {
-            let said = acted(self.servers.clone(), Arc::clone(&self.config), act);
+            let said = acted(self.servers.clone(), Arc::clone(&self.config), act, self.away.subscribe());
             timeout(FAREWELL_CALL, said)
         });
         let all = stream::iter(farewells).buffer_unordered(FAREWELLS).for_each(async |_| {});

@@ -1,25 +1,29 @@
 //! What the driver's tasks do on their own: ask servers, and come back with a word.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use consul_api::{AgentSelf, AgentService};
 use portolan_model::InstanceId;
 use runtime::Backoff;
+use tokio::sync::watch;
 use tokio::time::sleep;
 
-use super::config::Config;
+use super::config::{Config, Flavour};
 use super::desk::{Act, At, Done};
 use super::form;
 use super::line::{Ask, Lines, Trouble};
-use super::wanted::Call;
+use super::wanted::{Call, encoded};
 
 /// How long one call may take.
 pub(super) const CALL_LIMIT: Duration = Duration::from_secs(3);
 /// How often the home is asked whether it lives, and how long it may think about it.
-const PULSE: Duration = Duration::from_millis(500);
-const PULSE_LIMIT: Duration = Duration::from_millis(1500);
+const PULSE: Duration = Duration::from_millis(400);
+const PULSE_LIMIT: Duration = Duration::from_secs(1);
+/// The longest pause before servers that could not be reached are tried again.
+const SEEK_PAUSE: Duration = Duration::from_millis(500);
+
 /// What a task of the driver's own came to.
 pub(super) enum Told {
     Done(Done),
@@ -28,6 +32,11 @@ pub(super) enum Told {
         at: At,
         about: AgentSelf,
         home: bool,
+    },
+    /// The home lives, and reaches a leader now, or does not any more.
+    Led {
+        at: At,
+        led: bool,
     },
     /// The home does not answer.
     Lost {
@@ -43,12 +52,20 @@ pub(super) enum Told {
     Nothing,
 }
 
+/// Servers that are given up: nothing that they were asked is waited for.
+pub(super) type Away = watch::Receiver<BTreeSet<At>>;
+
 /// Makes the calls of an act, one after the other.
-pub(super) async fn acted(servers: Vec<Lines>, config: Arc<Config>, act: Act) -> Told {
+pub(super) async fn acted(servers: Vec<Lines>, config: Arc<Config>, act: Act, mut away: Away) -> Told {
     let (mut failed, mut index) = (None, None);
     for (n, (at, call)) in act.calls.iter().enumerate() {
         let answer = match call.ask(&config) {
-            Ok(ask) => servers[*at].ask(&ask, CALL_LIMIT).await,
+            Ok(ask) => tokio::select! {
+                answer = servers[*at].ask(&ask, CALL_LIMIT) => answer,
+                Ok(_) = away.wait_for(|away| away.contains(at)) => {
+                    Err(Trouble::Unreachable(format!("{}: given up", servers[*at].server())))
+                }
+            },
             // The handle has checked it before; so it is said as a server would.
             Err(limit) => Err(Trouble::Refused { status: 400, text: limit.to_string() }),
         };
@@ -73,17 +90,32 @@ pub(super) async fn acted(servers: Vec<Lines>, config: Arc<Config>, act: Act) ->
     Told::Done(Done { act, failed, index })
 }
 
-/// Asks one server after the other who it is, until one answers.
-pub(super) async fn seek(servers: Vec<Lines>, from: At) -> Told {
-    let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(2));
+/// Asks one server after the other who it is, until one answers. Where there is a choice, it is one that reaches a leader:
+/// what others are asked for they hand to a leader who may have vanished, and then answer nobody any more.
+pub(super) async fn seek(servers: Vec<Lines>, flavour: Flavour, from: At) -> Told {
+    let mut backoff = Backoff::new(Duration::from_millis(100), SEEK_PAUSE);
+    let choosy = flavour == Flavour::Consul && servers.len() > 1;
     loop {
         for n in 0..servers.len() {
             let at = (from + n) % servers.len();
-            if let Ok(about) = about(&servers[at]).await {
+            if let Ok(about) = about(&servers[at]).await
+                && (!choosy || is_led(&servers[at]).await)
+            {
                 return Told::Met { at, about, home: true };
             }
         }
         sleep(backoff.next(fastrand::u64(..))).await;
+    }
+}
+
+/// Whether a server's leader answers it.
+async fn is_led(server: &Lines) -> bool {
+    let nothing = encoded("Service.ID == \"\"");
+    let ask = Ask::get(format!("/v1/health/service/consul?filter={nothing}"));
+    match server.ask(&ask, PULSE_LIMIT).await {
+        // Who may not ask has been heard by a leader all the same.
+        Ok(_) | Err(Trouble::Refused { status: 400..=499, .. }) => true,
+        Err(Trouble::Refused { .. } | Trouble::Unreachable(_) | Trouble::Nonsense(_)) => false,
     }
 }
 
@@ -92,12 +124,15 @@ pub(super) async fn meet(server: Lines, at: At) -> Told {
     met.map_or(Told::Nothing, |about| Told::Met { at, about, home: false })
 }
 
-/// Asks a server that was the home what it holds, until it answers.
+/// Asks a server that was the home what it holds, until it answers and can do what it is asked.
 pub(super) async fn revisit(server: Lines, at: At) -> Told {
-    let mut backoff = Backoff::new(Duration::from_millis(250), Duration::from_secs(2));
+    let mut backoff = Backoff::new(Duration::from_millis(100), SEEK_PAUSE);
     loop {
         let answer = server.ask(&Ask::get("/v1/agent/services"), CALL_LIMIT).await;
-        if let Ok(services) = answer.and_then(|answer| answer.json::<BTreeMap<String, AgentService>>()) {
+        // Before it reaches a leader it does nothing of what it is asked.
+        if is_led(&server).await
+            && let Ok(services) = answer.and_then(|answer| answer.json::<BTreeMap<String, AgentService>>())
+        {
             let ours = services.into_values().filter(|service| service.meta.contains_key(form::OWNER));
             return Told::Back {
                 at,
@@ -112,13 +147,22 @@ async fn about(server: &Lines) -> Result<AgentSelf, Trouble> {
     server.ask(&Ask::get("/v1/agent/self"), PULSE_LIMIT).await?.json()
 }
 
-/// Asks the home whether it lives, until it does not. An agent without a leader lives: what it was told it keeps.
-pub(super) async fn pulse(server: Lines, at: At) -> Told {
+/// Asks the home whether it lives and reaches a leader, until that is otherwise than known. An agent without a leader
+/// lives: what it was told it keeps.
+pub(super) async fn pulse(server: Lines, flavour: Flavour, at: At, known: bool) -> Told {
     loop {
         sleep(PULSE).await;
-        let answer = server.ask(&Ask::get("/v1/status/leader"), PULSE_LIMIT).await;
-        if let Err(Trouble::Unreachable(why)) = answer {
+        let ask = Ask::get("/v1/status/leader");
+        let alive = server.ask(&ask, PULSE_LIMIT);
+        let (alive, led) = match flavour {
+            Flavour::Consul => tokio::join!(alive, is_led(&server)),
+            Flavour::Portolan => (alive.await, known),
+        };
+        if let Err(Trouble::Unreachable(why)) = alive {
             return Told::Lost { at, why };
+        }
+        if led != known {
+            return Told::Led { at, led };
         }
     }
 }

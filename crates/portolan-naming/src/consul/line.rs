@@ -31,6 +31,10 @@ use super::tls;
 const ANSWER_LIMIT: usize = 64 * 1024 * 1024;
 /// How long to wait for a connection.
 const CONNECT_LIMIT: Duration = Duration::from_secs(2);
+/// How long the kernel goes on sending what the other side does not take: no longer than somebody waits for the answer. A
+/// registration that an agent is handed once it is reached again, long after it was given up, would bring back the dead.
+#[cfg(target_os = "linux")]
+const UNTAKEN_LIMIT_MS: u32 = 3_000;
 /// How many idle lines are kept to one server.
 const IDLE_LIMIT: usize = 8;
 
@@ -104,6 +108,8 @@ impl Server {
             Target::Tcp { host, port } => {
                 let stream = TcpStream::connect((host.as_str(), *port)).await?;
                 stream.set_nodelay(true)?;
+                #[cfg(target_os = "linux")]
+                rustix::net::sockopt::set_tcp_user_timeout(&stream, UNTAKEN_LIMIT_MS)?;
                 match &self.tls {
                     None => Ok(Box::pin(stream)),
                     Some(files) => Ok(Box::pin(tls::wrap(files, host, stream).await?)),

@@ -18,11 +18,12 @@
 //!
 //! `config` and `reach` say what can be said in a URI, `form` and `row` how an instance looks in Consul, `book` what is known, `wanted`
 //! and `desk` what to ask of whom; `line`, `flow` and `tls` are the connections, `watch`, `cursor` and `changes` the reading,
-//! `driver` the loop and `errands` its tasks.
+//! `driver` the loop, `errands` its tasks and `contact` how its home fares.
 
 mod book;
 mod changes;
 mod config;
+mod contact;
 mod cursor;
 mod desk;
 mod driver;

@@ -27,8 +27,8 @@ use super::wanted::encoded;
 /// How long an answer may take that waits for nothing.
 pub(super) const READ_LIMIT: Duration = Duration::from_secs(10);
 /// How often, and how long, to ask whether the server lives and who leads.
-const PROBE: Duration = Duration::from_secs(1);
-const PROBE_LIMIT: Duration = Duration::from_secs(2);
+const PROBE: Duration = Duration::from_millis(500);
+const PROBE_LIMIT: Duration = Duration::from_millis(1500);
 /// How many services have a query of their own.
 const FOLLOWERS: usize = 64;
 /// How often to read the services that have no query of their own.

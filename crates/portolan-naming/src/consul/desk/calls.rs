@@ -1,6 +1,5 @@
 //! What to ask for an id, of which agent.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use portolan_model::{InstanceId, Phase, RegistryError};
@@ -43,10 +42,12 @@ impl Desk {
                 calls
             }
             Need::NothingUntil(due) => {
-                let at_home = shown.is_some_and(|row| row.node == home.node);
+                // Not only if that one is shown: one that an agent brings back is younger.
+                let heard = shown.is_some_and(|row| row.reachable);
+                let at_home = rows.iter().any(|row| row.node == home.node && (row.reachable || !heard));
                 let elsewhere = rows.iter().filter(|row| at_home && row.node != home.node);
                 let mut calls: Vec<_> =
-                    elsewhere.flat_map(|row| removal(row, home, &self.agents, true)).collect();
+                    elsewhere.flat_map(|row| removal(row, home, self.agent_of(row), true)).collect();
                 if let Some(at) = self.strays.get(id).filter(|at| at_home && **at != home.at) {
                     let deregister = (*at, Call::Deregister { service_id: id.to_string() });
                     if !calls.contains(&deregister) {
@@ -76,7 +77,7 @@ impl Desk {
             }
             Goal::Deregister(_) => {
                 let rows = self.book.rows_of(id);
-                rows.flat_map(|row| removal(row, home, &self.agents, again)).collect()
+                rows.flat_map(|row| removal(row, home, self.agent_of(row), again)).collect()
             }
             Goal::Drain(_) if self.config.flavour == Flavour::Portolan => {
                 vec![(home.at, Call::Drain { id: id.to_string() })]
@@ -95,6 +96,11 @@ impl Desk {
                 vec![(at, Call::Mark { service_id: row.service_id.clone(), marks })]
             }
         }
+    }
+
+    /// The agent that has a row, if it is known and answers, as far as known.
+    fn agent_of(&self, row: &Row) -> Option<At> {
+        self.agents.get(&row.node).copied().filter(|at| row.reachable && !self.away.contains(at))
     }
 
     /// Asks the same again only after a while.
@@ -126,9 +132,8 @@ impl Desk {
 /// How to remove a row: by its agent, where that is known; and out of the catalog, if that was not enough or cannot be
 /// had. An agent that lives and was not told puts it back into the catalog within a minute. One that hangs must not hold
 /// up the catalog, which comes first therefore.
-fn removal(row: &Row, home: &Home, agents: &BTreeMap<String, At>, thoroughly: bool) -> Vec<(At, Call)> {
-    let agent = agents.get(&row.node).filter(|_| row.reachable);
-    let deregister = agent.map(|at| (*at, Call::Deregister { service_id: row.service_id.clone() }));
+fn removal(row: &Row, home: &Home, agent: Option<At>, thoroughly: bool) -> Vec<(At, Call)> {
+    let deregister = agent.map(|at| (at, Call::Deregister { service_id: row.service_id.clone() }));
     let forget = Call::Forget { node: row.node.clone(), service_id: row.service_id.clone() };
     let forget = (thoroughly || deregister.is_none()).then_some((home.at, forget));
     forget.into_iter().chain(deregister).collect()

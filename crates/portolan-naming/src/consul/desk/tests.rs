@@ -153,6 +153,43 @@ fn a_copy_elsewhere_is_removed_once_it_is_at_home() {
 }
 
 #[test]
+fn an_agent_that_was_left_is_not_asked_until_it_is_back() {
+    let mut stage = registered();
+    stage.desk.unsettle();
+    stage.desk.settle(Home { at: 1, node: "m".to_owned(), foreign: None });
+    assert_eq!(stage.asks(), "1:register");
+    let both = || vec![row("n", false, 5), row("m", false, 7)];
+    stage.read(7, both());
+    assert_eq!(stage.asks(), "1:forget");
+    stage.desk.back(0, [said().id]);
+    // What it brings back is younger than what is at home, and shown.
+    stage.read(9, vec![row("n", false, 9), row("m", false, 7)]);
+    assert_eq!(stage.asks(), "1:forget 0:deregister");
+}
+
+#[test]
+fn an_agent_that_no_leader_answers_gets_signs_of_life_only() {
+    let mut stage = registered();
+    stage.desk.hold(true);
+    let mut reply = stage.write(Goal::Deregister(Guard::Anyone));
+    assert_eq!(stage.asks(), "");
+    stage.desk.hold(false);
+    assert_eq!(stage.asks(), "0:deregister", "at once");
+    stage.read(6, vec![]);
+    stage.asks();
+    assert!(reply.try_recv().unwrap().is_ok());
+    let mut stage = registered();
+    stage.desk.hold(true);
+    stage.now += Duration::from_secs(5);
+    assert_eq!(stage.asks(), "0:renew");
+    // It is gone from the catalog: not told before there is somebody to hand it to.
+    stage.read(7, vec![]);
+    assert_eq!(stage.asks(), "");
+    stage.desk.hold(false);
+    assert_eq!(stage.asks(), "0:register");
+}
+
+#[test]
 fn what_an_agent_brings_back_is_removed_there() {
     let mut stage = registered();
     stage.desk.settle(Home { at: 1, node: "m".to_owned(), foreign: None });

@@ -1,0 +1,104 @@
+//! Finding, keeping and leaving the agent that registrations go to.
+
+use std::sync::Arc;
+
+use consul_api::AgentSelf;
+use tokio::task::AbortHandle;
+use tokio::time::Instant;
+
+use super::super::config::Flavour;
+use super::super::contact::Contact;
+use super::super::desk::{At, Home};
+use super::super::errands::{meet, pulse, revisit, seek};
+use super::Loop;
+
+impl Loop {
+    pub(super) fn stuck_at(&self) -> Option<Instant> {
+        self.contact.as_ref().filter(|_| self.servers.len() > 1)?.stuck_at()
+    }
+
+    pub(super) fn leave_if_stuck(&mut self, now: Instant) {
+        if self.stuck_at().is_some_and(|at| at <= now)
+            && let Some(home) = self.desk.home().map(|home| home.at)
+        {
+            let server = Arc::clone(self.servers[home].server());
+            self.lost(home, format!("{server}: lives, but answers nothing that it is asked"));
+        }
+    }
+
+    /// The home lives, and reaches a leader or does not.
+    pub(super) fn home_led(&mut self, at: At, led: bool) {
+        if self.desk.home().is_none_or(|home| home.at != at) {
+            return;
+        }
+        tracing::info!(server = %self.servers[at].server(), led, "whether a leader answers the agent to register with");
+        if let Some(contact) = &mut self.contact {
+            contact.led(led, Instant::now());
+        }
+        self.desk.hold(!led);
+        self.take_pulse(at);
+    }
+
+    pub(super) fn is_away(&self, at: At, away: bool) {
+        self.away.send_modify(|all| {
+            if away {
+                all.insert(at);
+            } else {
+                all.remove(&at);
+            }
+        });
+    }
+
+    fn take_pulse(&mut self, at: At) {
+        let led = self.contact.as_ref().is_none_or(Contact::is_led);
+        let pulse = pulse(self.servers[at].clone(), self.config.flavour, at, led);
+        let before = self.pulse.replace(self.tasks.spawn(pulse));
+        before.inspect(AbortHandle::abort);
+    }
+
+    /// The home is given up; unless it was already.
+    pub(super) fn lost(&mut self, at: At, why: String) {
+        if self.desk.home().is_none_or(|home| home.at != at) {
+            return;
+        }
+        tracing::warn!(server = %self.servers[at].server(), why, "the agent to register with does not answer");
+        self.trouble = Some(why);
+        self.desk.unsettle();
+        self.contact = None;
+        self.is_away(at, true);
+        self.seek(at + 1);
+        if self.config.flavour == Flavour::Consul {
+            self.tasks.spawn(revisit(self.servers[at].clone(), at));
+        }
+        self.report();
+    }
+
+    pub(super) fn met(&mut self, at: At, about: AgentSelf, home: bool) {
+        let (node, foreign) = match self.config.flavour {
+            Flavour::Portolan => (String::new(), None),
+            Flavour::Consul => {
+                let there = about.config.datacenter;
+                let wanted = self.config.datacenter.as_ref().filter(|wanted| **wanted != there);
+                let why = |dc: &String| format!("data centre {dc:?} is read, but the agent is in {there:?}");
+                (about.config.node_name, wanted.map(why))
+            }
+        };
+        if !home {
+            return self.desk.met(at, node);
+        }
+        tracing::info!(server = %self.servers[at].server(), node, "registering here");
+        self.is_away(at, false);
+        self.desk.settle(Home { at, node, foreign });
+        self.contact = Some(Contact::met(Instant::now()));
+        self.take_pulse(at);
+        for other in (0..self.servers.len()).filter(|other| *other != at) {
+            self.tasks.spawn(meet(self.servers[other].clone(), other));
+        }
+        self.report();
+    }
+
+    /// Looks for an agent to register with, beginning with server `from`.
+    pub(super) fn seek(&mut self, from: At) {
+        self.tasks.spawn(seek(self.servers.clone(), self.config.flavour, from % self.servers.len()));
+    }
+}
