@@ -41,7 +41,7 @@ const OUT_OF_REACH: Duration = Duration::from_secs(15);
 /// See the module's head.
 #[derive(Debug)]
 pub(super) struct Book {
-    rows: BTreeMap<InstanceId, BTreeMap<String, Row>>,
+    rows: BTreeMap<InstanceId, BTreeMap<String, Arc<Row>>>,
     services: BTreeMap<ServiceName, BTreeSet<(InstanceId, String)>>,
     shown: BTreeMap<InstanceId, Arc<Instance>>,
     /// Those shown whose node is out of reach.
@@ -75,13 +75,16 @@ impl Book {
         }
     }
 
-    /// Takes all rows of one service; tells what is different, oldest change first.
-    pub(super) fn take(&mut self, service: &ServiceName, fresh: Vec<Row>, now: Instant) -> Vec<Change> {
+    /// Takes all rows of one service; tells what is different, oldest change first. A row that is here already costs little.
+    pub(super) fn take(&mut self, service: &ServiceName, fresh: Vec<Arc<Row>>, now: Instant) -> Vec<Change> {
         let before = self.services.remove(service).unwrap_or_default();
-        let mut touched: BTreeSet<_> = before.iter().map(|(id, _)| id.clone()).collect();
-        let mut here = BTreeSet::new();
+        let (mut touched, mut here) = (BTreeSet::new(), BTreeSet::new());
         for row in fresh {
             let key = (row.id().clone(), row.node.clone());
+            if self.has(&row) {
+                here.insert(key);
+                continue;
+            }
             let nodes = self.rows.entry(key.0.clone()).or_default();
             if let Some(known) = nodes.get(&key.1).filter(|known| known.service() != service) {
                 // An id is in one service per node; the other answer is older or newer than this one.
@@ -97,6 +100,7 @@ impl Book {
             here.insert(key);
         }
         for (id, node) in before.difference(&here) {
+            touched.insert(id.clone());
             let Some(nodes) = self.rows.get_mut(id) else { continue };
             if nodes.get(node).is_some_and(|row| row.service() == service) {
                 nodes.remove(node);
@@ -111,11 +115,17 @@ impl Book {
         self.settle(touched, now)
     }
 
+    /// Whether this very row is here.
+    pub(super) fn has(&self, row: &Arc<Row>) -> bool {
+        let known = self.rows.get(row.id()).and_then(|nodes| nodes.get(&row.node));
+        known.is_some_and(|known| Arc::ptr_eq(known, row))
+    }
+
     /// Takes one row, or its end, of a book without nodes; tells what is different.
     pub(super) fn take_one(&mut self, delta: Delta, now: Instant) -> Vec<Change> {
         let id = delta.id().clone();
         // An instance may be in another service by the time it is gone from this one.
-        let replaced = |row: &Row| match &delta {
+        let replaced = |row: &Arc<Row>| match &delta {
             Delta::Upsert(_) => true,
             Delta::Remove { service, .. } => row.service() == service,
         };
@@ -132,7 +142,7 @@ impl Book {
         if let Delta::Upsert(row) = delta {
             let keys = self.services.entry(row.service().clone()).or_default();
             keys.insert((id.clone(), row.node.clone()));
-            nodes.push(row);
+            nodes.push(Arc::new(row));
         }
         if !nodes.is_empty() {
             let by_node = nodes.into_iter().map(|row| (row.node.clone(), row)).collect();
@@ -148,7 +158,7 @@ impl Book {
 
     /// The rows of an id, by node.
     pub(super) fn rows_of(&self, id: &InstanceId) -> impl Iterator<Item = &Row> {
-        self.rows.get(id).into_iter().flat_map(BTreeMap::values)
+        self.rows.get(id).into_iter().flat_map(BTreeMap::values).map(Arc::as_ref)
     }
 
     /// The row of an id that is shown.

@@ -12,6 +12,7 @@ mod agenda;
 mod calls;
 #[cfg(test)]
 mod tests;
+mod wishes;
 mod writes;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -27,9 +28,10 @@ use super::config::{Config, Flavour};
 use super::job::{Job, Proof};
 use super::line::Trouble;
 use super::row::Row;
-use super::wanted::{Call, Wanted};
+use super::wanted::Call;
 use agenda::Agenda;
 use calls::is_unknown;
+use wishes::Wishes;
 
 /// Index of a server in the configuration.
 pub(super) type At = usize;
@@ -42,7 +44,7 @@ const CROWD_LIMIT: Duration = Duration::from_secs(50);
 pub(super) struct Desk {
     config: Arc<Config>,
     pub(super) book: Book,
-    wanted: BTreeMap<InstanceId, Wanted>,
+    wanted: Wishes,
     jobs: BTreeMap<InstanceId, VecDeque<Job>>,
     /// How many jobs there are in all.
     queued: usize,
@@ -109,7 +111,7 @@ impl Desk {
         Self {
             config,
             book,
-            wanted: BTreeMap::new(),
+            wanted: Wishes::default(),
             jobs: BTreeMap::new(),
             queued: 0,
             asked: BTreeMap::new(),
@@ -134,12 +136,12 @@ impl Desk {
 
     /// The services that must be followed although the catalog may not list them yet.
     pub(super) fn expected(&self) -> impl Iterator<Item = &ServiceName> {
-        self.wanted.values().map(|wanted| &wanted.registration.service)
+        self.wanted.services()
     }
 
     /// Takes a write.
     pub(super) fn accept(&mut self, job: Job) {
-        self.agenda.now(job.id.clone());
+        self.agenda.now(job.id.clone(), true);
         self.queued += 1;
         self.jobs.entry(job.id.clone()).or_default().push_back(job);
     }
@@ -148,21 +150,21 @@ impl Desk {
     pub(super) fn take(
         &mut self,
         service: &ServiceName,
-        rows: Vec<Row>,
+        rows: Vec<Arc<Row>>,
         index: u64,
         now: Instant,
     ) -> Vec<Change> {
         self.read_at.insert(service.clone(), index);
-        // Also ids of which nothing changed to see: an act may have waited for just these rows.
-        let read = rows.iter().map(|row| row.id().clone()).filter(|id| self.is_of_concern(id));
-        let read: Vec<_> = read.collect();
-        self.agenda.all_now(read);
+        // Also ids of which nothing changed to see: a write or an act may have waited for just these rows.
+        let waits = |id: &InstanceId| self.jobs.contains_key(id) || self.asked.contains_key(id);
+        let read = rows.iter().filter(|row| waits(row.id()) || !self.book.has(row));
+        let read: Vec<_> = read.map(|row| row.id().clone()).filter(|id| self.is_of_concern(id)).collect();
+        self.all_soon(read);
         let changes = self.book.take(service, rows, now);
         self.note(&changes);
-        let unseen = self.wanted.iter().filter(|(_, w)| w.registration.service == *service);
-        let unseen = unseen.filter(|(id, _)| self.book.winner(id).is_none()).map(|(id, _)| id.clone());
-        let unseen: Vec<_> = unseen.collect();
-        self.agenda.all_now(unseen);
+        let unseen = self.wanted.of_service(service).filter(|id| self.book.winner(id).is_none());
+        let unseen = unseen.cloned().collect();
+        self.all_soon(unseen);
         changes
     }
 
@@ -170,7 +172,7 @@ impl Desk {
     pub(super) fn take_one(&mut self, delta: Delta, index: u64, now: Instant) -> Vec<Change> {
         self.read_through(index);
         if self.is_of_concern(delta.id()) {
-            self.agenda.now(delta.id().clone());
+            self.soon(delta.id().clone());
         }
         let changes = self.book.take_one(delta, now);
         self.note(&changes);
@@ -182,7 +184,7 @@ impl Desk {
             match change {
                 Change::Remove { id, revision, .. } => self.removed(id, *revision),
                 Change::Upsert { instance, .. } if self.is_of_concern(instance.id()) => {
-                    self.agenda.now(instance.id().clone());
+                    self.soon(instance.id().clone());
                 }
                 Change::Upsert { .. } | Change::Reset { .. } => {}
             }
@@ -219,7 +221,7 @@ impl Desk {
                 begun.proof = Proof::Needed;
             }
         }
-        self.agenda.all_now(self.jobs.keys().cloned());
+        self.all_soon(self.jobs.keys().cloned().collect());
     }
 
     /// Lets go of what was kept although it had vanished; gives what watchers are to be told.
@@ -242,7 +244,7 @@ impl Desk {
         self.home = Some(home);
         self.wanted.values_mut().for_each(|wanted| wanted.renewed = None);
         self.asked.clear();
-        self.agenda.all_now(self.wanted.keys().chain(self.jobs.keys()).cloned());
+        self.all_soon(self.wanted.ids().chain(self.jobs.keys()).cloned().collect());
     }
 
     /// The agent to register with is gone.
@@ -255,7 +257,8 @@ impl Desk {
     pub(super) fn hold(&mut self, hold: bool) {
         if std::mem::replace(&mut self.holding, hold) && !hold {
             self.asked.clear();
-            self.agenda.all_now(self.wanted.keys().chain(self.jobs.keys()).chain(&self.orphans).cloned());
+            let all = self.wanted.ids().chain(self.jobs.keys()).chain(&self.orphans);
+            self.all_soon(all.cloned().collect());
         }
     }
 
@@ -277,8 +280,8 @@ impl Desk {
     pub(super) fn back(&mut self, at: At, held: impl IntoIterator<Item = InstanceId>) {
         self.away.remove(&at);
         for id in held {
-            if self.wanted.contains_key(&id) {
-                self.agenda.now(id.clone());
+            if self.wanted.contains(&id) {
+                self.soon(id.clone());
                 self.strays.insert(id, at);
             }
         }
@@ -288,7 +291,7 @@ impl Desk {
     pub(super) fn done(&mut self, done: &Done, now: Instant) {
         let id = &done.act.id;
         self.busy.remove(id);
-        self.agenda.now(id.clone());
+        self.soon(id.clone());
         let removed = |at: &At| {
             done.act.calls.iter().any(|(of, call)| of == at && matches!(call, Call::Deregister { .. }))
         };
@@ -326,7 +329,7 @@ impl Desk {
 
     /// What to ask now.
     pub(super) fn acts(&mut self, now: Instant, mut room: usize) -> Vec<Act> {
-        self.agenda.ripen(now);
+        self.agenda.ripen(now, |id| self.jobs.contains_key(id));
         let mut acts = Vec::new();
         while room > 0 {
             let Some(id) = self.agenda.pop() else { break };
@@ -357,7 +360,7 @@ impl Desk {
             calls: vec![(home.at, Call::Deregister { service_id: id.to_string() })],
             id,
         };
-        wanted.into_keys().map(act).collect()
+        wanted.into_ids().map(act).collect()
     }
 
     /// Looks at one id: begins and ends its write, and says what to ask for it.
@@ -373,7 +376,7 @@ impl Desk {
         let home = self.home.clone()?;
         let calls = if let Some(service) = self.must_prove(id) {
             vec![(home.at, Call::Look { service })]
-        } else if self.wanted.contains_key(id) {
+        } else if self.wanted.contains(id) {
             self.calls_for_wanted(id, &home, now)
         } else {
             self.calls_for_unwanted(id, &home)
@@ -385,11 +388,21 @@ impl Desk {
         self.paced(id, calls, now)
     }
 
+    /// Looks at an id as soon as may be.
+    fn soon(&mut self, id: InstanceId) {
+        let urgent = self.jobs.contains_key(&id);
+        self.agenda.now(id, urgent);
+    }
+
+    fn all_soon(&mut self, ids: Vec<InstanceId>) {
+        ids.into_iter().for_each(|id| self.soon(id));
+    }
+
     fn front(&self, id: &InstanceId) -> Option<&Job> {
         self.jobs.get(id).and_then(VecDeque::front)
     }
 
     fn is_of_concern(&self, id: &InstanceId) -> bool {
-        self.wanted.contains_key(id) || self.jobs.contains_key(id)
+        self.wanted.contains(id) || self.jobs.contains_key(id)
     }
 }

@@ -310,7 +310,7 @@ impl Loop {
     fn whole_at(&mut self, mut told: BTreeMap<ServiceName, Vec<Row>>, index: u64) {
         self.listed(told.keys().cloned().collect(), index);
         for service in self.services.clone() {
-            let rows = told.remove(&service).unwrap_or_default();
+            let rows = told.remove(&service).unwrap_or_default().into_iter().map(Arc::new).collect();
             let changes = self.desk.take(&service, rows, index, Instant::now());
             self.tell(changes);
             self.read(&service);

@@ -1,10 +1,15 @@
 //! What the catalog says of one instance on one node, in our words.
 
+use std::collections::HashMap;
+use std::hash::{BuildHasher, RandomState};
+use std::sync::Arc;
+
 use consul_api::{AgentService, CheckStatus, HealthCheck, Node, Particulars, ServiceEntry};
 use portolan_model::{
     Endpoint, Health, Incarnation, InstanceId, Owner, Phase, Protocol, Registration, ServiceName, Weight,
     Zone,
 };
+use serde::de::IgnoredAny;
 
 use super::config::Flavour;
 use super::form::{self, Marks};
@@ -53,6 +58,67 @@ impl Row {
     pub(super) fn says_the_same_as(&self, wanted: &Registration) -> bool {
         let health = wanted.health;
         self.ours && Registration { health, ..self.registration.clone() } == *wanted
+    }
+}
+
+/// Reads what is answered of one service, one answer after the other. What stands there as it stood in the answer before
+/// is not read again: a change of one among hundreds costs little more than to find it.
+pub(super) struct Reader {
+    flavour: Flavour,
+    service: ServiceName,
+    /// Keyed by lot, so that nobody can make two entries look alike.
+    state: RandomState,
+    known: HashMap<u64, Vec<Arc<Row>>>,
+}
+
+impl Reader {
+    pub(super) fn new(flavour: Flavour, service: ServiceName) -> Self {
+        Self { flavour, service, state: RandomState::new(), known: HashMap::new() }
+    }
+
+    /// All rows of an answer.
+    pub(super) fn read(&mut self, answer: &[u8]) -> Result<Vec<Arc<Row>>, serde_json::Error> {
+        let Some(elements) = elements(answer) else {
+            // It is no list, or not to its end: the parser says why.
+            let entries = serde_json::from_slice(answer)?;
+            return Ok(rows(self.flavour, &self.service, entries).into_iter().map(Arc::new).collect());
+        };
+        let mut known = HashMap::with_capacity(elements.len());
+        let mut all = Vec::with_capacity(elements.len());
+        for element in elements {
+            let print = self.state.hash_one(element);
+            let of_one = match self.known.remove(&print) {
+                Some(of_one) => of_one,
+                None => {
+                    let entry = vec![serde_json::from_slice(element)?];
+                    rows(self.flavour, &self.service, entry).into_iter().map(Arc::new).collect()
+                }
+            };
+            all.extend(of_one.iter().cloned());
+            known.insert(print, of_one);
+        }
+        self.known = known;
+        Ok(all)
+    }
+}
+
+/// The elements of a JSON list as they are written.
+fn elements(list: &[u8]) -> Option<Vec<&[u8]>> {
+    let mut rest = list.trim_ascii().strip_prefix(b"[")?.trim_ascii_start();
+    let mut all = Vec::new();
+    if rest == b"]" {
+        return Some(all);
+    }
+    loop {
+        let mut values = serde_json::Deserializer::from_slice(rest).into_iter::<IgnoredAny>();
+        values.next()?.ok()?;
+        let (element, after) = rest.split_at_checked(values.byte_offset())?;
+        all.push(element);
+        match after.trim_ascii_start().split_first()? {
+            (b',', after) => rest = after.trim_ascii_start(),
+            (b']', []) => return Some(all),
+            _ => return None,
+        }
     }
 }
 
@@ -307,5 +373,27 @@ mod tests {
             (said.health, row.phase, said.protocol),
             (Health::Maintenance, Phase::Draining, Protocol::Udp)
         );
+    }
+
+    #[test]
+    fn what_stands_as_it_stood_is_the_same_row() {
+        let mut reader = Reader::new(Flavour::Consul, ServiceName::new("web").unwrap());
+        let entry = |id: &str, port: u32| {
+            format!(
+                r#"{{{NODE},"Service":{{"ID":"{id}","Service":"web","Port":{port},"Tags":["],[{{\""]}},"Checks":[]}}"#
+            )
+        };
+        let mut read =
+            |entries: &[String]| reader.read(format!(" [ {} ]\n", entries.join(" ,\n")).as_bytes()).unwrap();
+        assert!(read(&[]).is_empty());
+        let before = read(&[entry("a", 1), entry("b", 2), entry("c", 70_000)]);
+        let after = read(&[entry("x", 0), entry("a", 1), entry("b", 3)]);
+        assert_eq!((before.len(), after.len()), (2, 3), "what makes no sense is left out");
+        assert!(Arc::ptr_eq(&before[0], &after[1]));
+        assert_eq!((before[1].registration.endpoint.port, after[2].registration.endpoint.port), (2, 3));
+        for bad in ["", "[", "{}", "[{}", "[1]", "[{},]", "[] []"] {
+            assert!(reader.read(bad.as_bytes()).is_err(), "{bad:?}");
+        }
+        assert!(reader.read(b"null").is_err());
     }
 }

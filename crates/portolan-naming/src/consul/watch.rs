@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use consul_api::{CatalogServices, ServiceEntry};
+use consul_api::CatalogServices;
 use futures_util::{StreamExt, stream};
 use portolan_model::ServiceName;
 use tokio::sync::{mpsc, watch};
@@ -21,7 +21,7 @@ use super::changes::{Delta, changes};
 use super::config::{Config, Flavour};
 use super::cursor::{Cursor, Moved, WAIT_LIMIT, pause};
 use super::line::{Answer, Ask, Line, Server, Trouble};
-use super::row::{Row, rows};
+use super::row::{Reader, Row};
 use super::wanted::encoded;
 
 /// How long an answer may take that waits for nothing.
@@ -46,7 +46,7 @@ pub(super) enum Seen {
     /// All services there are.
     Listed { services: BTreeSet<ServiceName>, index: u64 },
     /// All rows of one service at an index. One that is read in turn may be overtaken by its own query.
-    Read { service: ServiceName, rows: Vec<Row>, index: u64, in_turn: bool },
+    Read { service: ServiceName, rows: Vec<Arc<Row>>, index: u64, in_turn: bool },
     /// All rows of all services at an index; from now on each change is told.
     Whole { services: BTreeMap<ServiceName, Vec<Row>>, index: u64 },
     /// What has changed since.
@@ -160,9 +160,8 @@ impl Context {
         (ask, if cursor.is_somewhere() { WAIT_LIMIT } else { READ_LIMIT })
     }
 
-    fn rows(&self, service: &ServiceName, answer: &Answer) -> Result<Vec<Row>, Trouble> {
-        let entries: Vec<ServiceEntry> = answer.json()?;
-        Ok(rows(self.config.flavour, service, entries))
+    fn reader(&self, service: &ServiceName) -> Reader {
+        Reader::new(self.config.flavour, service.clone())
     }
 }
 
@@ -195,10 +194,10 @@ fn names(answer: &Answer) -> Result<BTreeSet<ServiceName>, Trouble> {
 async fn follow(context: Context, service: ServiceName) {
     let mut line = Line::new(Arc::clone(&context.server));
     let path = format!("/v1/health/service/{}", encoded(service.as_str()));
-    let mut cursor = Cursor::default();
+    let (mut cursor, mut reader) = (Cursor::default(), context.reader(&service));
     loop {
         let (ask, limit) = context.query(&path, cursor);
-        let outcome = line.ask(&ask, limit).await.and_then(|a| Ok((context.rows(&service, &a)?, a)));
+        let outcome = line.ask(&ask, limit).await.and_then(|a| Ok((read(&mut reader, &a)?, a)));
         let (rows, answer) = match outcome {
             Ok(outcome) => outcome,
             Err(trouble) => return context.broken(&trouble).await,
@@ -217,6 +216,10 @@ async fn follow(context: Context, service: ServiceName) {
     }
 }
 
+fn read(reader: &mut Reader, answer: &Answer) -> Result<Vec<Arc<Row>>, Trouble> {
+    reader.read(&answer.body).map_err(|error| Trouble::Nonsense(error.to_string()))
+}
+
 /// Reads the services that nobody follows, in turn.
 async fn sweep(context: Context, mut services: watch::Receiver<BTreeSet<ServiceName>>) {
     let lines = super::line::Lines::new(Arc::clone(&context.server));
@@ -229,7 +232,8 @@ async fn sweep(context: Context, mut services: watch::Receiver<BTreeSet<ServiceN
                 let path = format!("/v1/health/service/{}", encoded(service.as_str()));
                 let (ask, limit) = context.query(&path, Cursor::default());
                 let answer = lines.ask(&ask, limit).await?;
-                let (rows, index) = (context.rows(&service, &answer)?, answer.index.unwrap_or_default());
+                let rows = read(&mut context.reader(&service), &answer)?;
+                let index = answer.index.unwrap_or_default();
                 context.see(Seen::Read { service, rows, index, in_turn: true }).await;
                 Ok::<_, Trouble>(())
             }

@@ -27,7 +27,7 @@ fn name(service: &str) -> ServiceName {
 }
 
 fn take(book: &mut Book, service: &str, rows: Vec<Row>) -> Vec<String> {
-    told(book.take(&name(service), rows, Instant::now()))
+    told(book.take(&name(service), shared(rows), Instant::now()))
 }
 
 fn told(changes: Vec<Change>) -> Vec<String> {
@@ -39,6 +39,10 @@ fn told(changes: Vec<Change>) -> Vec<String> {
         Change::Reset { .. } => unreachable!("a book tells only differences"),
     });
     told.collect()
+}
+
+fn shared(rows: Vec<Row>) -> Vec<Arc<Row>> {
+    rows.into_iter().map(Arc::new).collect()
 }
 
 #[test]
@@ -113,7 +117,7 @@ fn one_id_on_two_nodes_is_one_instance() {
         let (mut old, mut new) = (row("web", "a", "old", 1), row("web", "a", "new", 5));
         change(&mut old, &mut new);
         let mut book = Book::new(Duration::ZERO);
-        book.take(&name("web"), vec![old, new], Instant::now());
+        book.take(&name("web"), shared(vec![old, new]), Instant::now());
         assert_eq!((book.winner(book.all()[0].id()).unwrap().node.as_str(), book.all().len()), (expect, 1));
     }
     check(|_, _| {}, "new");
@@ -137,11 +141,11 @@ fn the_last_ones_that_vanish_while_well_are_kept_for_a_while() {
     take(&mut book, "web", vec![row("web", "a", "n", 1), row("web", "b", "n", 2)]);
     book.fill(2);
     assert_eq!(take(&mut book, "web", vec![row("web", "b", "n", 2)]), ["3-web:a"], "not the last one");
-    assert!(book.take(&name("web"), vec![], now).is_empty());
+    assert!(book.take(&name("web"), shared(vec![]), now).is_empty());
     assert_eq!((book.kept(), book.next_expiry()), (1, Some(now + s(2))));
     assert!(take(&mut book, "web", vec![row("web", "b", "n", 9)]).is_empty(), "it came back as it was");
     assert_eq!(book.kept(), 0);
-    assert!(book.take(&name("web"), vec![], now).is_empty());
+    assert!(book.take(&name("web"), shared(vec![]), now).is_empty());
     assert!(book.expire(now + s(1)).is_empty());
     assert_eq!(told(book.expire(now + s(2))), ["4-web:b"]);
 }
@@ -156,9 +160,9 @@ fn those_of_a_node_out_of_reach_are_kept_for_longer() {
     };
     #[track_caller]
     fn check(mut book: Book, row: Row, now: Instant, expect: Option<Duration>) {
-        book.take(&name("web"), vec![row], now);
+        book.take(&name("web"), shared(vec![row]), now);
         book.fill(1);
-        book.take(&name("web"), vec![], now);
+        book.take(&name("web"), shared(vec![]), now);
         assert_eq!(book.next_expiry().map(|until| until - now), expect);
     }
     check(Book::new(Duration::from_secs(2)), away(), now, Some(OUT_OF_REACH));
@@ -194,14 +198,14 @@ fn the_last_usable_ones_are_not_taken_for_dead_because_nobody_hears_of_them() {
     take(&mut book, "web", vec![well("a"), well("b")]);
     book.fill(2);
     assert_eq!(take(&mut book, "web", vec![well("a"), silent("b")]), ["9+web:b"], "another is heard of");
-    assert!(book.take(&name("web"), vec![silent("a"), silent("b")], now).is_empty());
+    assert!(book.take(&name("web"), shared(vec![silent("a"), silent("b")]), now).is_empty());
     assert_eq!((book.kept(), book.next_expiry()), (1, Some(now + SILENCE)));
     let later = now + SILENCE / 2;
-    assert!(book.take(&name("web"), vec![silent("a"), silent("b")], later).is_empty());
+    assert!(book.take(&name("web"), shared(vec![silent("a"), silent("b")]), later).is_empty());
     assert_eq!(book.next_expiry(), Some(now + SILENCE), "silence does not last longer by being heard again");
     assert!(take(&mut book, "web", vec![well("a"), silent("b")]).is_empty(), "as it was");
     assert_eq!(book.kept(), 0);
-    assert!(book.take(&name("web"), vec![silent("a"), silent("b")], now).is_empty());
+    assert!(book.take(&name("web"), shared(vec![silent("a"), silent("b")]), now).is_empty());
     assert_eq!(told(book.expire(now + SILENCE)), ["10+web:a"]);
     assert_eq!(book.all()[0].registration.health, Health::Critical);
     let mut worse = silent("a");
@@ -218,7 +222,7 @@ fn after_a_loss_of_memory_all_are_kept() {
     take(&mut book, "web", vec![row("web", "a", "n", 100), row("web", "b", "n", 101)]);
     book.fill(101);
     book.doubt_until(now + Duration::from_secs(15));
-    assert!(book.take(&name("web"), vec![row("web", "b", "n", 3)], now).is_empty());
+    assert!(book.take(&name("web"), shared(vec![row("web", "b", "n", 3)]), now).is_empty());
     assert_eq!(book.kept(), 1);
     assert_eq!(told(book.expire(now + Duration::from_secs(15))), ["102-web:a"]);
 }

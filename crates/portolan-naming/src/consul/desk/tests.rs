@@ -43,7 +43,7 @@ impl Stage {
     }
 
     fn read(&mut self, index: u64, rows: Vec<Row>) {
-        self.desk.take(&said().service, rows, index, self.now);
+        self.desk.take(&said().service, rows.into_iter().map(Arc::new).collect(), index, self.now);
     }
 }
 

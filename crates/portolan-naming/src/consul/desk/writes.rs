@@ -137,7 +137,7 @@ impl Desk {
         if let Some(begun) = job.and_then(|job| job.begun.as_mut()) {
             begun.gone = Some(revision);
         }
-        self.agenda.now(id.clone());
+        self.soon(id.clone());
     }
 
     fn finish(&mut self, id: &InstanceId, outcome: Result<Revision, RegistryError>) {
@@ -149,7 +149,7 @@ impl Desk {
         if queue.is_empty() {
             self.jobs.remove(id);
         } else {
-            self.agenda.now(id.clone());
+            self.agenda.now(id.clone(), true);
         }
         if let Some(job) = job {
             job.finish(outcome);
