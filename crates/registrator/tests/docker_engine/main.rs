@@ -10,6 +10,7 @@ mod doubles;
 #[allow(dead_code, unreachable_pub, reason = "every test binary uses its own part of this")]
 mod rig;
 
+mod limits;
 mod lives;
 mod running;
 mod ways;
