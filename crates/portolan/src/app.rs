@@ -15,7 +15,7 @@ use crate::book::{self, Book, Keeper};
 use crate::explain;
 use crate::failure::{Failure, in_use};
 use crate::settings::Config;
-use crate::signals::Signals;
+use crate::signals::{End, Signals};
 use crate::stage::Stage;
 
 /// How much longer than their own deadlines tasks may take to end before they are left behind.
@@ -140,8 +140,13 @@ impl Running {
     /// Waits for a signal, then ends the roles that clients see, then the registry. A second signal ends it all at
     /// once.
     pub(crate) async fn until_told(self, mut signals: Signals) {
-        let signal = signals.next().await.name();
-        tracing::info!(signal, deadline = ?self.drain, "stopping: finishing requests in flight");
+        let told = signals.next().await;
+        self.told(told, signals).await;
+    }
+
+    /// Does what `signal` says: ends the roles as [`until_told`](Self::until_told) does.
+    pub(crate) async fn told(self, signal: End, mut signals: Signals) {
+        tracing::info!(signal = signal.name(), deadline = ?self.drain, "stopping: finishing requests in flight");
         tokio::select! {
             () = self.stop() => tracing::info!("stopped"),
             again = signals.next() => {

@@ -34,19 +34,48 @@ fn exit_codes() {
     check(&["gateway"], 2, "portolan: a gateway alone follows a registry that others write to");
 }
 
+/// A registrator over a registry that takes connections and never answers; and what it keeps that in.
+struct Deaf {
+    registry: std::net::TcpListener,
+    dir: tempfile::TempDir,
+}
+
+impl Deaf {
+    fn new() -> Self {
+        let registry = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        Self { registry, dir: tempfile::tempdir().unwrap() }
+    }
+
+    fn uri(&self) -> String {
+        format!("etcd://{}", self.registry.local_addr().unwrap())
+    }
+
+    /// Once it waits for the registry.
+    fn registrator(&self, words: &[&str]) -> Process {
+        let uri = self.uri();
+        let mut command = command(&[&["registrator"], words, &[&*uri]].concat());
+        command.env("DOCKER_HOST", format!("unix://{}", self.dir.path().join("docker.sock").display()));
+        command.env("PORTOLAN_DATA_DIR", self.dir.path()).env("PORTOLAN_LOG", "off");
+        let mut process = Process::of(command);
+        let lines = [process.line(), process.line(), process.line(), process.line()];
+        assert_eq!(lines[0], format!("registry     {uri}"));
+        process
+    }
+}
+
 #[test]
 fn gives_up_on_a_registry_when_told_to() {
-    // Somebody who takes connections and never answers.
-    let deaf = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let uri = format!("etcd://{}", deaf.local_addr().unwrap());
-    let words = ["registrator", "-ip", "127.0.0.1", "-retry-attempts=1", "-retry-interval=1", uri.as_str()];
-    let mut command = command(&words);
-    let dir = tempfile::tempdir().unwrap();
-    command.env("DOCKER_HOST", format!("unix://{}", dir.path().join("docker.sock").display()));
-    command.env("PORTOLAN_DATA_DIR", dir.path()).env("PORTOLAN_LOG", "off");
-    let mut process = Process::of(command);
-    let lines = [process.line(), process.line(), process.line(), process.line()];
-    assert_eq!(lines[0], format!("registry     {uri}"));
+    let deaf = Deaf::new();
+    let mut process = deaf.registrator(&["-ip", "127.0.0.1", "-retry-attempts=1", "-retry-interval=1"]);
+    let uri = deaf.uri();
     assert!(process.complaint().starts_with(&format!("portolan: cannot reach the registry {uri}: ")));
     assert_eq!(process.end(), Some(1));
+}
+
+#[test]
+fn ends_when_told_to_while_it_waits_for_the_registry() {
+    let deaf = Deaf::new();
+    let process = deaf.registrator(&["-ip", "127.0.0.1", "-retry-attempts=1000", "-retry-interval=1000"]);
+    process.signal("TERM");
+    assert_eq!(process.end(), Some(0));
 }

@@ -120,7 +120,10 @@ async fn follow(config: Config, patience: Option<Duration>) -> Result<(), Failur
     if let Some(patience) = patience {
         let reached = tokio::select! {
             reached = reach(&running.board, patience + ANSWER) => reached,
-            _ = signals.next() => Ok(()),
+            signal = signals.next() => {
+                running.told(signal, signals).await;
+                return Ok(());
+            }
         };
         if let Err(detail) = reached {
             let place = running.found.book.clone();
