@@ -126,8 +126,8 @@ impl Mirror {
             Change::Reset { revision, instances } => return self.reset(revision, instances),
             change @ (Change::Upsert { .. } | Change::Remove { .. }) => {
                 let mut book = self.lock();
-                book.settle(&change);
-                book.take(&change);
+                let replaced = book.settle(&change);
+                book.take_over(&change, replaced);
             }
         }
         self.reach(revision);
@@ -262,20 +262,15 @@ impl Book {
             }
         };
         let mut fresh: BTreeMap<_, _> = truth.into_iter().map(|i| (i.id().clone(), i)).collect();
-        let mut changes = Vec::new();
+        let mut gone = Vec::new();
         for known in self.all() {
             match fresh.get(known.id()) {
-                Some(same) if same.service() == known.service() => {}
-                _ => changes.push(removal(revision, &known)),
+                Some(same) if *same == known => drop(fresh.remove(known.id())),
+                Some(other) if other.service() == known.service() => {}
+                Some(_) | None => gone.push(known),
             }
         }
-        for known in self.all() {
-            if fresh.get(known.id()).is_some_and(|fresh| *fresh == known) {
-                fresh.remove(known.id());
-            }
-        }
-        changes.extend(fresh.into_values().map(|instance| Change::Upsert { revision, instance }));
-        for change in changes {
+        for (_, change) in seed::in_order(revision, gone, fresh.into_values().collect()) {
             self.take(&change);
         }
     }
@@ -304,25 +299,33 @@ impl Book {
         }
     }
 
-    /// Nothing is doubted any more of whoever a change names, and of whoever had the endpoint before.
-    fn settle(&mut self, change: &Change) {
-        if self.kept.count() == 0 {
-            return;
-        }
-        let replaced = match change {
+    /// Nothing is doubted any more of whoever a change names. Returns those that were kept and are gone with it: who had the
+    /// endpoint before, and the instance itself in another service.
+    fn settle(&mut self, change: &Change) -> Vec<Arc<Instance>> {
+        let settled: Vec<_> = match change {
             Change::Upsert { instance, .. } => {
-                self.kept.settled(instance.id());
-                self.kept.kept().filter(|kept| seed::replaces(instance, kept)).cloned().collect()
+                let of_it =
+                    |kept: &&Arc<Instance>| kept.id() == instance.id() || seed::replaces(instance, kept);
+                self.kept.kept().filter(of_it).cloned().collect()
             }
-            Change::Remove { id, .. } => {
-                self.kept.settled(id);
-                Vec::new()
+            Change::Remove { service, id, .. } => {
+                let same = |kept: &&Arc<Instance>| kept.id() == id && kept.service() == service;
+                self.kept.kept().filter(same).cloned().collect()
             }
             Change::Reset { .. } => Vec::new(),
         };
-        for gone in replaced {
-            self.kept.settled(gone.id());
-            self.take(&removal(change.revision(), &gone));
+        settled.iter().for_each(|kept| self.kept.settled(kept.id()));
+        let Change::Upsert { instance, .. } = change else { return Vec::new() };
+        let is_as_it_was =
+            |kept: &Arc<Instance>| kept.id() == instance.id() && kept.service() == instance.service();
+        settled.into_iter().filter(|kept| !is_as_it_was(kept)).collect()
+    }
+
+    /// Takes a change with which `replaced` are gone, in an order that leaves no service empty between.
+    fn take_over(&mut self, change: &Change, replaced: Vec<Arc<Instance>>) {
+        let Change::Upsert { revision, instance } = change else { return self.take(change) };
+        for (_, change) in seed::in_order(*revision, replaced, vec![Arc::clone(instance)]) {
+            self.take(&change);
         }
     }
 

@@ -18,6 +18,9 @@ use super::watch::{Context, READ_LIMIT, Seen};
 /// How long a server may say nothing: three times as long as it does.
 const SILENCE: Duration = Duration::from_secs(6);
 
+/// The most instances taken on at all.
+const INSTANCES_LIMIT: usize = 1_000_000;
+
 /// One instance, as it is now.
 #[derive(Debug)]
 pub(super) enum Delta {
@@ -47,13 +50,19 @@ pub(super) async fn changes(context: Context) {
 async fn follow(context: &Context) -> Result<Infallible, Trouble> {
     let line = Line::new(Arc::clone(&context.server));
     let mut flow = line.flow(&Ask::get("/v1/portolan/changes"), READ_LIMIT).await?;
-    let mut gathered = None;
+    let (mut gathered, mut count) = (None, 0);
+    let mut began = false;
     loop {
         let line = flow.line(SILENCE).await?;
         let line = serde_json::from_slice(&line).map_err(|error| Trouble::Nonsense(error.to_string()))?;
         match line {
-            ChangeLine::Alive {} => {}
-            ChangeLine::Reset {} => gathered = Some(BTreeMap::new()),
+            ChangeLine::Alive {} if began => {}
+            // It lives, and knows nothing: its own registry is away, and it has no table of before.
+            ChangeLine::Alive {} => {
+                let server = &context.server;
+                return Err(Trouble::Unreachable(format!("{server}: it has not read its own registry yet")));
+            }
+            ChangeLine::Reset {} => (gathered, count, began) = (Some(BTreeMap::new()), 0, true),
             ChangeLine::Whole { index } => {
                 if let Some(services) = gathered.take() {
                     context.see(Seen::Whole { services, index }).await;
@@ -62,7 +71,13 @@ async fn follow(context: &Context) -> Result<Infallible, Trouble> {
             ChangeLine::Upsert { index, entry } => {
                 let Some((service, row)) = read(context, *entry) else { continue };
                 match &mut gathered {
-                    Some(services) => services.entry(service).or_default().push(row),
+                    Some(_) if count == INSTANCES_LIMIT => {
+                        return Err(Trouble::Nonsense("more instances than are taken on".to_owned()));
+                    }
+                    Some(services) => {
+                        count += 1;
+                        services.entry(service).or_default().push(row);
+                    }
                     None => context.see(Seen::Changed { delta: Delta::Upsert(row), index }).await,
                 }
             }

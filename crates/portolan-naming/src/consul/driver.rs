@@ -205,6 +205,8 @@ impl Loop {
             }
             Event::Seen(Seen::Whole { services, index }) => self.whole_at(services, index),
             Event::Seen(Seen::Changed { delta, index }) => {
+                // How far this server's history goes: a shorter one is another.
+                self.listed = Some((self.reading, index));
                 let changes = self.desk.take_one(delta, index, Instant::now());
                 self.tell(changes);
             }

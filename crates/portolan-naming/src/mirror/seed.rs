@@ -65,20 +65,38 @@ pub(super) fn differences(
         before.into_iter().map(|instance| (instance.id().clone(), instance)).collect();
     let now: BTreeMap<_, _> = after.iter().map(|instance| (instance.id(), instance.service())).collect();
     let gone = before.values().filter(|known| now.get(known.id()) != Some(&known.service()));
-    let mut changes: Vec<_> = gone
-        .map(|known| {
-            let (service, id) = (known.service().clone(), known.id().clone());
-            (service.clone(), Change::Remove { revision, service, id })
-        })
-        .collect();
-    for instance in after {
+    let gone = gone.cloned().collect();
+    let is_news = |instance: &Arc<Instance>| {
         let same = |known: &Arc<Instance>| {
             known.registration == instance.registration && known.phase == instance.phase
         };
-        if !before.get(instance.id()).is_some_and(same) {
-            changes.push((instance.service().clone(), Change::Upsert { revision, instance }));
-        }
+        !before.get(instance.id()).is_some_and(same)
+    };
+    in_order(revision, gone, after.into_iter().filter(is_news).collect())
+}
+
+/// Changes in an order in which nobody sees a service without instances whose instances were replaced: who is new comes
+/// before who is gone. An instance that is in another service now leaves the one before it enters the other.
+pub(super) fn in_order(
+    revision: Revision,
+    gone: Vec<Arc<Instance>>,
+    fresh: Vec<Arc<Instance>>,
+) -> Vec<(ServiceName, Change)> {
+    let mut gone: BTreeMap<InstanceId, Arc<Instance>> =
+        gone.into_iter().map(|instance| (instance.id().clone(), instance)).collect();
+    let removal = |known: &Instance| {
+        let (service, id) = (known.service().clone(), known.id().clone());
+        (service.clone(), Change::Remove { revision, service, id })
+    };
+    let upsert =
+        |instance: Arc<Instance>| (instance.service().clone(), Change::Upsert { revision, instance });
+    let (movers, fresh): (Vec<_>, Vec<_>) = fresh.into_iter().partition(|new| gone.contains_key(new.id()));
+    let mut changes: Vec<_> = fresh.into_iter().map(upsert).collect();
+    for mover in movers {
+        changes.extend(gone.remove(mover.id()).map(|known| removal(&known)));
+        changes.push(upsert(mover));
     }
+    changes.extend(gone.values().map(|known| removal(known)));
     changes
 }
 
@@ -125,7 +143,7 @@ mod tests {
         assert!(mirror.is_filled() && !mirror.is_read());
         // A newer state of the same history: what is gone from a service that others serve is gone.
         mirror.reset(Revision(510), all(&["a1", "a3", "b1"], 510));
-        assert_eq!(told(&mut watcher).await, ["-510 a2", "+510 a3"]);
+        assert_eq!(told(&mut watcher).await, ["+510 a3", "-510 a2"]);
         assert!(mirror.is_read());
         let of = |service: &str| mirror.find(&ServiceName::new(service).unwrap(), &Filter::default());
         assert_eq!((of("a").revision, of("b").revision), (Revision(510), Revision(500)));
@@ -136,7 +154,7 @@ mod tests {
         assert!(told(&mut watcher).await.is_empty());
         mirror
             .apply(Change::Upsert { revision: Revision(512), instance: moved(&instance("d", "d1", 512), 4) });
-        assert_eq!(told(&mut watcher).await, ["-512 c1", "+512 d1"]);
+        assert_eq!(told(&mut watcher).await, ["+512 d1", "-512 c1"]);
         assert_eq!(mirror.kept(), 0);
     }
 
@@ -157,6 +175,24 @@ mod tests {
         tokio::time::advance(Duration::from_secs(31)).await;
         mirror.expire();
         assert_eq!(told(&mut watcher).await, ["-4 b"]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_that_was_kept_and_comes_back_in_another_service_is_in_that_one_only() {
+        let mirror = Mirror::default();
+        let instances = vec![at(1, "web", "x")];
+        mirror.seed(Seed { revision: Revision(500), known_at: SystemTime::UNIX_EPOCH, instances });
+        mirror.reset(Revision(501), vec![]);
+        let mut watcher = mirror.subscribe(Interest::All);
+        assert_eq!(told(&mut watcher).await, ["=501 x"]);
+        // Somebody's word about the other service says nothing of this one.
+        let (service, id) = (ServiceName::new("shop").unwrap(), InstanceId::new("x").unwrap());
+        mirror.apply(Change::Remove { revision: Revision(502), service, id });
+        assert_eq!(mirror.kept(), 1);
+        mirror.apply(Change::Upsert { revision: Revision(503), instance: at(1, "shop", "x") });
+        assert_eq!(told(&mut watcher).await, ["-503 x", "+503 x"]);
+        let of = |service: &str| mirror.find(&ServiceName::new(service).unwrap(), &Filter::default());
+        assert_eq!((of("web").instances.len(), of("shop").instances.len(), mirror.kept()), (0, 1, 0));
     }
 
     #[test]
@@ -202,7 +238,7 @@ mod tests {
         let (b, moved) = (instance("web", "b", 1), instance("db", "b", 1));
         assert_eq!(
             told(&[old, b], &[Arc::new(draining), moved, instance("web", "c", 1)]),
-            "-web/b +web/a +db/b +web/c"
+            "+web/a +web/c -web/b +db/b"
         );
     }
 }

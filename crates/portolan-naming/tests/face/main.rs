@@ -108,6 +108,57 @@ async fn a_face_that_is_away_empties_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_face_that_forgets_what_was_registered_since_it_was_read_empties_nothing() {
+    let face = Face::start(MemoryRegistry::default(), 0);
+    let (port, uri) = (face.port, format!("portolan://127.0.0.1:{}", face.port));
+    let (owner, other) = (handle::open(&uri), handle::open(&uri));
+    let watcher = Watcher::start(&other);
+    watcher.until(LIMIT, "nothing is there", |view| counts(view) == (0, 0)).await;
+    owner.register_many(200, 4).await;
+    let all = |view: &portolan_model::View| counts(view) == (200, 200);
+    watcher.until(LIMIT, "all are seen", all).await;
+    drop(face.end().await);
+    let face = Face::start(MemoryRegistry::default(), port);
+    let listed =
+        async || face.book.list().await.unwrap().services.values().map(Vec::len).sum::<usize>() == 200;
+    testkit::wait::until(LIMIT, "all are registered again", listed).await;
+    watcher.until(LIMIT, "all are seen again", all).await;
+    assert_eq!(watcher.emptied(), []);
+    owner.close().await;
+    other.close().await;
+    face.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_portolan_that_has_not_read_its_own_registry_is_left() {
+    let nobody = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap().local_addr().unwrap();
+    let away = handle::open(&format!("consul://{nobody}"));
+    let blind = Face::over(
+        Arc::clone(&away.registry),
+        Arc::new(MemoryKeyValue::default()),
+        MemoryRegistry::default(),
+        0,
+    );
+    let alone = handle::open(&format!("portolan://127.0.0.1:{}", blind.port));
+    testkit::wait::until(LIMIT, "it is said", async || {
+        let detail = alone.status().detail;
+        if detail.contains("has not read its own registry yet") { Ok(()) } else { Err(detail) }
+    })
+    .await;
+    let face = Face::start(MemoryRegistry::default(), 0);
+    face.book.register(handle::said("web", 1)).await.unwrap();
+    let handle = handle::open(&format!("portolan://127.0.0.1:{},127.0.0.1:{}", blind.port, face.port));
+    let watcher = Watcher::start(&handle);
+    watcher.until(LIMIT, "the other is read", |view| view.instances("web").count() == 1).await;
+    drop(watcher);
+    for handle in [handle, alone, away] {
+        handle.close().await;
+    }
+    face.end().await;
+    blind.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_server_that_makes_no_sense_is_left() {
     let liar = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
     let port = liar.local_addr().unwrap().port();
