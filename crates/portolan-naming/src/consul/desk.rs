@@ -378,6 +378,9 @@ impl Desk {
             vec![(home.at, Call::Look { service })]
         } else if self.wanted.contains(id) {
             self.calls_for_wanted(id, &home, now)
+        } else if self.holding {
+            // Before anything is forgotten that would be asked.
+            return None;
         } else {
             self.calls_for_unwanted(id, &home)
         };

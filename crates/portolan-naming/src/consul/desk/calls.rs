@@ -29,6 +29,8 @@ impl Desk {
             settled && shown.is_some_and(|row| row.node == home.node && row.phase == Phase::Draining);
         match wanted.need(&self.config, &home.node, &rows, shown, now) {
             Need::Calls(calls) => calls.into_iter().map(|call| (home.at, call)).collect(),
+            // What is forgotten here must be asked of the agent, too.
+            Need::LetGo if self.holding => Vec::new(),
             Need::LetGo => {
                 let mine = rows.iter().filter(|row| {
                     row.node == home.node && row.ours && row.registration.owner == wanted.registration.owner

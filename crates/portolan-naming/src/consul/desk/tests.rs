@@ -2,7 +2,7 @@ use tokio::sync::oneshot;
 
 use super::*;
 use crate::fixture;
-use portolan_model::{Guard, Health, Phase, Registration, Revision};
+use portolan_model::{Guard, Health, Incarnation, Phase, Registration, Revision};
 
 use super::super::form::Marks;
 use super::super::job::Goal;
@@ -187,6 +187,29 @@ fn an_agent_that_no_leader_answers_gets_signs_of_life_only() {
     assert_eq!(stage.asks(), "");
     stage.desk.hold(false);
     assert_eq!(stage.asks(), "0:register");
+}
+
+#[test]
+fn nothing_is_forgotten_that_could_not_be_asked_yet() {
+    // Given up while no leader answers.
+    let mut stage = Stage::new();
+    let mut reply = stage.write(Goal::Register(Box::new(said())));
+    assert_eq!(stage.asks(), "0:register");
+    stage.desk.hold(true);
+    stage.now += Duration::from_secs(10);
+    assert_eq!(stage.asks(), "");
+    assert!(reply.try_recv().unwrap().is_err());
+    stage.desk.hold(false);
+    assert_eq!(stage.asks(), "0:deregister");
+    // Taken over meanwhile, by a younger life elsewhere.
+    let mut stage = registered();
+    stage.desk.hold(true);
+    let mut theirs = row("m", false, 6);
+    theirs.registration.incarnation = Incarnation(9);
+    stage.read(6, vec![row("n", false, 5), theirs]);
+    assert_eq!(stage.asks(), "");
+    stage.desk.hold(false);
+    assert_eq!(stage.asks(), "0:deregister");
 }
 
 #[test]
