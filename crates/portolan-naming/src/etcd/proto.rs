@@ -146,6 +146,12 @@ pub(crate) struct LeaseGrantResponse {
 }
 
 #[derive(Clone, PartialEq, Message)]
+pub(crate) struct LeaseRevokeRequest {
+    #[prost(int64, tag = "1")]
+    pub(crate) id: i64,
+}
+
+#[derive(Clone, PartialEq, Message)]
 pub(crate) struct LeaseKeepAliveRequest {
     #[prost(int64, tag = "1")]
     pub(crate) id: i64,

@@ -16,9 +16,9 @@ use super::form;
 use super::grpc::{Asks, Client, Fault, Messages};
 use super::proto::{
     AuthenticateRequest, AuthenticateResponse, Event, KeyValue, LeaseGrantRequest, LeaseGrantResponse,
-    LeaseKeepAliveRequest, LeaseKeepAliveResponse, LeaseTimeToLiveRequest, LeaseTimeToLiveResponse,
-    RangeRequest, RangeResponse, TxnResponse, WatchAsk, WatchCreateRequest, WatchProgressRequest,
-    WatchRequest, WatchResponse, range_end,
+    LeaseKeepAliveRequest, LeaseKeepAliveResponse, LeaseRevokeRequest, LeaseTimeToLiveRequest,
+    LeaseTimeToLiveResponse, RangeRequest, RangeResponse, TxnResponse, WatchAsk, WatchCreateRequest,
+    WatchProgressRequest, WatchRequest, WatchResponse, range_end,
 };
 use crate::leased::{Call, Failed, LeaseId, Order, State};
 
@@ -26,6 +26,7 @@ const RANGE: &str = "/etcdserverpb.KV/Range";
 pub(super) const TXN: &str = "/etcdserverpb.KV/Txn";
 const WATCH: &str = "/etcdserverpb.Watch/Watch";
 const GRANT: &str = "/etcdserverpb.Lease/LeaseGrant";
+const REVOKE: &str = "/etcdserverpb.Lease/LeaseRevoke";
 const KEEP_ALIVE: &str = "/etcdserverpb.Lease/LeaseKeepAlive";
 const TIME_TO_LIVE: &str = "/etcdserverpb.Lease/LeaseTimeToLive";
 const AUTHENTICATE: &str = "/etcdserverpb.Auth/Authenticate";
@@ -99,19 +100,27 @@ impl Desk<'_> {
     }
 
     async fn work(&mut self, client: Client) -> Result<(), Fault> {
-        let prefix = self.config.layout.prefix();
         let shutdown = self.shutdown;
-        let mut calls = Calls::new();
-        let mut lease = LeaseKeeper::new(self.config.ttl);
         let client = tokio::select! {
             client = self.authenticated(client) => client?,
             () = shutdown.triggered() => return Ok(()),
         };
         self.line.send_replace(Some(client.clone()));
+        self.stay(&client).await?;
+        self.end_lease(&client).await;
+        Ok(())
+    }
+
+    /// Until shutdown.
+    async fn stay(&mut self, client: &Client) -> Result<(), Fault> {
+        let prefix = self.config.layout.prefix();
+        let shutdown = self.shutdown;
+        let mut calls = Calls::new();
+        let mut lease = LeaseKeeper::new(self.config.ttl);
         loop {
             let begun = async {
-                let (revision, found) = read(&client, prefix).await?;
-                let watch = Watch::open(&client, prefix, revision + 1).await?;
+                let (revision, found) = read(client, prefix).await?;
+                let watch = Watch::open(client, prefix, revision + 1).await?;
                 Ok::<_, Fault>((revision, found, watch))
             };
             let (revision, found, mut watch) = tokio::select! {
@@ -120,10 +129,19 @@ impl Desk<'_> {
             };
             let found = found.into_iter().map(form::key_value).collect();
             self.state.reset(revision, found, self.since.elapsed());
-            match self.follow(&client, &mut watch, &mut lease, &mut calls).await? {
+            match self.follow(client, &mut watch, &mut lease, &mut calls).await? {
                 Stop::Shutdown => return Ok(()),
                 Stop::Compacted => tracing::info!("changes were compacted away; reading everything again"),
             }
+        }
+    }
+
+    /// Whatever still hangs on it goes with it, and what was under way cannot come true any more.
+    async fn end_lease(&self, client: &Client) {
+        if let (Some(lease), false) = (self.state.lease(), self.state.leaves_nothing()) {
+            let ask = LeaseRevokeRequest { id: form::number(lease) };
+            // It would end by itself.
+            let _ended = client.call::<()>(REVOKE, &ask, SOON).await;
         }
     }
 
@@ -183,7 +201,7 @@ impl Desk<'_> {
                     self.state.leave();
                 }
                 Some(()) = OptionFuture::from(leaving.map(sleep_until)) => {
-                    tracing::warn!("not everything could be deregistered in time; the lease will do it");
+                    tracing::warn!("not everything could be deregistered in time; the end of the lease does it");
                     return Ok(Stop::Shutdown);
                 }
             }

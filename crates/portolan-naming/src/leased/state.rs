@@ -85,6 +85,10 @@ pub(crate) struct State {
     /// Leases that are or were ours, oldest first.
     own: VecDeque<LeaseId>,
     wants_lease: bool,
+    /// Everything is to go: nothing is begun or held any more.
+    leaving: bool,
+    /// Something may come true on the lease after all.
+    loose: bool,
     /// Something held may be missing in the store; look from then on.
     restore: Option<Duration>,
     jobs: VecDeque<Job>,
@@ -109,6 +113,8 @@ impl State {
             lease: Lease::None,
             own: VecDeque::new(),
             wants_lease: false,
+            leaving: false,
+            loose: false,
             restore: None,
             jobs: VecDeque::new(),
             parked: Vec::new(),
@@ -256,7 +262,7 @@ impl State {
         match (job, answer) {
             (Job::Order(order), Ok((true, revision))) => self.done(order, revision, now),
             // Somebody was quicker: decide again when more is known.
-            (Job::Order(order), Ok((false, _))) => self.parked.push(order),
+            (job @ Job::Order(_), Ok((false, _))) => self.again(job, false),
             (Job::Restore, Ok((true, _))) | (Job::Erase(_), Ok((true, _))) => {}
             (Job::Restore, Ok((false, _))) => self.restore = Some(now),
             (Job::Erase(ids), Ok((false, _))) => self.halve(ids),
@@ -300,8 +306,11 @@ impl State {
         self.suspect(now);
     }
 
-    /// Everything held is to go.
+    /// Everything held is to go. What is under way is seen to its end and not tried again; should it come true late, it
+    /// goes with the lease, which is the driver's to end.
     pub(crate) fn leave(&mut self) {
+        self.leaving = true;
+        self.wants_lease = false;
         self.jobs.clear();
         self.parked.clear();
         self.restore = None;
@@ -312,6 +321,16 @@ impl State {
     /// Whether nothing is left to do.
     pub(crate) fn is_idle(&self) -> bool {
         self.jobs.is_empty() && self.flying.is_empty()
+    }
+
+    /// Whether nothing is on the lease, and nothing can come to be there any more. While that is so, the lease is better left
+    /// to end by itself: others ask whether it is alive to learn that what is gone was removed on purpose.
+    pub(crate) fn leaves_nothing(&self) -> bool {
+        !self.loose
+            && self.is_idle()
+            && self.parked.is_empty()
+            && self.held.is_empty()
+            && self.suspects.is_empty()
     }
 
     /// The calls to make now.
@@ -394,6 +413,8 @@ impl State {
 
     fn again(&mut self, job: Job, tried: bool) {
         match job {
+            // Its caller hears that the registry is shut down.
+            Job::Order(_) | Job::Restore if self.leaving => self.loose = true,
             Job::Order(order) => self.parked.push(Order { tried: order.tried || tried, ..order }),
             Job::Restore => self.restore = Some(Duration::ZERO),
             job @ Job::Erase(_) => self.jobs.push_back(job),

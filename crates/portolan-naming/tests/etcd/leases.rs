@@ -78,6 +78,27 @@ async fn what_is_held_follows_what_others_do_to_it() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_stalled_write_would_leave_ends_with_the_process() {
+    let cluster = Etcd::start(1);
+    let uri = |timeout| format!("etcd://{}/l?ttl=600s&timeout={timeout}", cluster.authorities());
+    let hasty = Handle::open(&uri("10ms"));
+    until("it has a lease", async || hasty.registry.register(said("web", "first:1")).await.is_ok()).await;
+    // Given up, and perhaps done: who leaves cannot know.
+    cluster.stop(0);
+    assert!(hasty.registry.register(said("web", "late:1")).await.is_err());
+    cluster.cont(0);
+    until("it is back", async || hasty.registry.register(said("web", "last:1")).await.is_ok()).await;
+    hasty.close().await;
+    assert_eq!(cluster.ctl(&["lease", "list"]).lines().skip(1).count(), 0, "no lease to write to");
+    assert_eq!(cluster.ctl(&["get", "/l/", "--prefix", "--keys-only"]), "");
+    // Who leaves nothing lets others ask about the lease.
+    let clean = Handle::open(&uri("5s"));
+    clean.register(said("web", "first:1")).await;
+    clean.close().await;
+    assert_eq!(cluster.ctl(&["lease", "list"]).lines().skip(1).count(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_write_that_was_given_up_leaves_nothing() {
     let cluster = Etcd::start(1);
     let uri = |timeout| format!("etcd://{}/l?ttl=2s&grace=0s&timeout={timeout}", cluster.authorities());

@@ -89,6 +89,13 @@ impl Desk<'_> {
 
     async fn work(&mut self) -> Result<(), String> {
         let lines = Lines::new(Arc::clone(&self.server));
+        self.stay(&lines).await?;
+        self.end_session(&lines).await;
+        Ok(())
+    }
+
+    /// Until shutdown.
+    async fn stay(&mut self, lines: &Lines) -> Result<(), String> {
         let mut calls = Calls::new();
         let mut renewal = Renewal::new(self.config.ttl);
         let mut lost = pin!(probe(Arc::clone(&self.server)));
@@ -102,7 +109,7 @@ impl Desk<'_> {
             let Told::Read(index, found) = first else { continue };
             self.state.reset(index, found, self.since.elapsed());
             let stop = tokio::select! {
-                stop = self.follow(&lines, news, &mut renewal, &mut calls) => stop?,
+                stop = self.follow(lines, news, &mut renewal, &mut calls) => stop?,
                 why = &mut lost => return Err(why),
             };
             match stop {
@@ -131,7 +138,6 @@ impl Desk<'_> {
                 calls.push(self.make(lines.clone(), call));
             }
             if leaving.is_some() && self.state.is_idle() {
-                self.end_session(lines).await;
                 return Ok(Stop::Shutdown);
             }
             tokio::select! {
@@ -153,7 +159,6 @@ impl Desk<'_> {
                 }
                 Some(()) = OptionFuture::from(leaving.map(sleep_until)) => {
                     tracing::warn!("not everything could be deregistered in time; the end of the session does it");
-                    self.end_session(lines).await;
                     return Ok(Stop::Shutdown);
                 }
             }

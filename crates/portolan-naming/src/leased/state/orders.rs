@@ -83,6 +83,10 @@ impl State {
     }
 
     fn hold(&mut self, said: &Registration) {
+        if self.leaving {
+            self.loose = true;
+            return;
+        }
         self.suspects.remove(&said.id);
         let kept = Kept { registration: said.clone(), phase: Phase::Adult };
         if let Ok(place) = self.book.layout().place(said) {

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use portolan_model::{Filter, Guard, Interest, Registration, ServiceName};
-use tokio::sync::oneshot::Receiver;
+use tokio::sync::oneshot::{self, Receiver};
 
 use super::*;
 use crate::fixture::instance;
@@ -192,6 +192,30 @@ fn what_nobody_was_told_of_is_undone() {
     etcd.run(&mut state, S);
     etcd.run(&mut state, 2 * S);
     assert_eq!((etcd.count(), known(&mirror), state.held()), (0, 0, 0));
+}
+
+#[test]
+fn a_write_under_way_at_shutdown_is_not_begun_again_and_not_forgotten() {
+    #[track_caller]
+    fn check(answer: impl Fn(&mut Fake, Transaction) -> Result<(bool, i64), Failed>, leaves_nothing: bool) {
+        let (mut etcd, mut state, _mirror) = begun();
+        let _first = order(&mut state, Command::Register(said("a")));
+        etcd.run(&mut state, S);
+        let mut answered = order(&mut state, Command::Register(said("b")));
+        let (number, txn) = the_write(&mut state);
+        state.leave();
+        let answer = answer(&mut etcd, txn);
+        let _broken = state.written(number, answer, S);
+        etcd.run(&mut state, S);
+        etcd.run(&mut state, 2 * S);
+        assert_eq!((etcd.count(), state.is_idle()), (0, true));
+        assert_eq!((state.held(), state.lease(), state.leaves_nothing()), (0, Some(1), leaves_nothing));
+        assert!(!matches!(answered.try_recv(), Err(oneshot::error::TryRecvError::Empty)), "somebody waits");
+    }
+    check(|_, _| Err(Failed::Refused("no space".to_owned())), true);
+    check(|etcd, txn| Ok(etcd.apply(txn)), false);
+    check(|_, _| Err(Failed::Late), false);
+    check(|_, _| Ok((false, 1)), false);
 }
 
 #[test]

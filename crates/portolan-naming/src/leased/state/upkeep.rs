@@ -74,6 +74,8 @@ impl State {
         if ids.len() > 1 {
             let half = ids.split_off(ids.len() / 2);
             self.jobs.extend([Job::Erase(ids), Job::Erase(half)]);
+        } else {
+            self.loose |= self.leaving;
         }
     }
 
