@@ -20,4 +20,5 @@ mod process;
 mod rig;
 mod roles;
 mod routes;
+mod tls;
 mod traffic;

@@ -16,16 +16,28 @@ pub(crate) struct OwnEngine {
     daemon: Option<Child>,
     /// What holds the containers, apart from the engine as on most machines, and so not killed with it.
     containerd: Child,
+    /// What the engine is told besides.
+    more: Vec<String>,
 }
 
 impl OwnEngine {
     pub(crate) fn start() -> Self {
+        Self::start_with(&[])
+    }
+
+    /// With more words for the engine.
+    pub(crate) fn start_with(more: &[String]) -> Self {
         // Near the root: an engine makes sockets below it, and their paths are short.
         let directory = tempfile::Builder::new().prefix("pd").tempdir_in("/var/tmp").unwrap();
         let containerd = start_containerd(directory.path());
-        let mut own = Self { directory, daemon: None, containerd };
+        let mut own = Self { directory, daemon: None, containerd, more: more.to_vec() };
         own.launch();
         own
+    }
+
+    /// What starts a program in its network: only there is it reached by TCP.
+    pub(crate) fn inside(&self) -> [String; 2] {
+        ["nsenter".to_owned(), format!("--net=/proc/{}/ns/net", self.containerd.id())]
     }
 
     pub(crate) fn engine(&self) -> Engine {
@@ -36,8 +48,9 @@ impl OwnEngine {
     pub(crate) fn launch(&mut self) {
         let path = self.directory.path();
         let log = File::options().create(true).append(true).open(path.join("log")).unwrap();
-        let mut command = Command::new("nsenter");
-        command.arg(format!("--net=/proc/{}/ns/net", self.containerd.id())).arg("dockerd");
+        let [nsenter, network] = self.inside();
+        let mut command = Command::new(nsenter);
+        command.arg(network).arg("dockerd").args(&self.more);
         command.arg("--data-root").arg(path.join("root")).arg("--exec-root").arg(path.join("exec"));
         command
             .arg("--containerd")
