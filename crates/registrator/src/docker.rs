@@ -20,7 +20,9 @@ use futures_util::{Stream, StreamExt};
 use portolan_model::Pending;
 
 use crate::container::{Container, ContainerId, EngineTime};
-use crate::source::{ContainerSource, Event, EventStream, Exec, Executed, Listening, SourceError, Which};
+use crate::source::{
+    ContainerSource, Event, EventStream, Exec, Executed, Listening, REPLAY, SourceError, Which,
+};
 pub use certificates::Unusable;
 use transport::{Place, Way};
 
@@ -33,9 +35,6 @@ const TLS_PORT: u16 = 2376;
 
 /// How long the engine may take to begin an answer.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// How far back to ask for events on the first connection: the longest stop that is likely to be under way.
-const REPLAY: Duration = Duration::from_secs(120);
 
 /// How many events of the past are taken, and how long they are waited for. Engines remember 256.
 const PAST_LIMIT: usize = 1024;

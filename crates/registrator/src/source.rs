@@ -1,10 +1,14 @@
 //! The seam to a container engine: it can be asked what runs, asked about one container, and listened to.
 
 use std::fmt;
+use std::time::Duration;
 
 use portolan_model::Pending;
 
 use crate::container::{Container, ContainerId, EngineTime, ExitCode, Signal};
+
+/// How far back events are told to whoever never listened before: the longest stop that is likely to be under way.
+pub const REPLAY: Duration = Duration::from_secs(120);
 
 /// A container engine, as far as the registrator needs one.
 pub trait ContainerSource: Send + Sync + 'static {
@@ -12,7 +16,7 @@ pub trait ContainerSource: Send + Sync + 'static {
     fn location(&self) -> String;
 
     /// Connects and starts listening. Events from `since` on are told again as far as the engine remembers them;
-    /// without it those of the last minutes, so that a stop under way is known.
+    /// without it those of the last [`REPLAY`], so that a stop under way is known.
     fn listen(&self, since: Option<EngineTime>) -> Pending<'_, Result<Listening, SourceError>>;
 
     /// The containers there are now.
@@ -80,7 +84,7 @@ pub struct Event {
     /// When, by the engine's clock.
     pub at: EngineTime,
     /// How long ago that was when it was told; more than nothing for events told again.
-    pub age: std::time::Duration,
+    pub age: Duration,
 }
 
 /// What happened to a container.

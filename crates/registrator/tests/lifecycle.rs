@@ -378,6 +378,18 @@ async fn a_stop_while_the_engine_was_out_of_sight_is_found_out() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_signal_that_was_ignored_before_the_start_takes_nothing_out() {
+    let (engine, registry) = (FakeEngine::default(), Recorder::default());
+    engine.start(container("web"));
+    engine.killed("web", 2, Duration::from_secs(90));
+    let running = run(&engine, &registry, config());
+    assert!(running.holds(&["H:web:80 passing adult"]).await <= AT_ONCE);
+    pass(PERIOD * 4).await;
+    assert_eq!(registry.calls(), ["register H:web:80"]);
+    running.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn the_registry_fails_and_comes_back() {
     let running = Running::with_web().await;
     running.registry.down.store(true, SeqCst);

@@ -13,7 +13,7 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 use super::condition::Condition;
 use crate::config::{Config, Deregister};
 use crate::container::{Container, ContainerId, EngineTime};
-use crate::source::{ContainerSource, Event, Listening, SourceError, Which};
+use crate::source::{ContainerSource, Event, Listening, REPLAY, SourceError, Which};
 use crate::world::{Sight, World};
 
 /// How many containers are read at once, and how many of those may be of the periodic routine: an event must not wait
@@ -104,7 +104,7 @@ impl Follow {
             {
                 reads.push(read(&*source, id, self.answer_timeout));
             }
-            let overdue = self.world.next_due().map(|due| self.epoch + due);
+            let overdue = self.world.next_due().map(|due| self.epoch + due.saturating_sub(REPLAY));
             tokio::select! {
                 event = stream.next() => match event {
                     Some(Ok(event)) => self.witness(&event),
@@ -112,7 +112,7 @@ impl Follow {
                     None => return SourceError("the engine closed its event stream".to_owned()),
                 },
                 Some((id, found)) = reads.next() => match found {
-                    Ok(found) => self.world.read(&id, found, self.epoch.elapsed()),
+                    Ok(found) => self.world.read(&id, found, self.now()),
                     Err(error) => {
                         tracing::debug!(container = %id, %error, "cannot read a container");
                         self.world.unread(&id);
@@ -135,7 +135,7 @@ impl Follow {
                     listing = Some(source.list(self.which));
                     list_due = Instant::now() + self.answer_timeout;
                 }
-                () = at(overdue) => self.world.overdue(self.epoch.elapsed()),
+                () = at(overdue) => self.world.overdue(self.now()),
                 () = at(retry) => {
                     retry = None;
                     self.world.retry();
@@ -148,7 +148,12 @@ impl Follow {
     fn witness(&mut self, event: &Event) {
         tracing::debug!(container = %event.container, event = %event.kind, "engine event");
         self.since = self.since.max(Some(event.at));
-        self.world.witness(event, self.epoch.elapsed());
+        self.world.witness(event, self.now());
+    }
+
+    /// The world's time. It begins so late that an event which is told again has its place in it.
+    fn now(&self) -> Duration {
+        self.epoch.elapsed() + REPLAY
     }
 
     fn tell(&mut self) {

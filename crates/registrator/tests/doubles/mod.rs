@@ -96,6 +96,13 @@ impl FakeEngine {
         self.tell(&container(name).id, EventKind::Killed(Signal(signal)), self.tick());
     }
 
+    /// Has sent a signal so long ago.
+    pub fn killed(&self, name: &str, signal: u8, age: Duration) {
+        let kind = EventKind::Killed(Signal(signal));
+        let event = Event { container: container(name).id, kind, at: EngineTime(self.tick()), age };
+        self.engine().log.push(event);
+    }
+
     /// Ends a life, and tells.
     pub fn die(&self, name: &str) {
         let id = container(name).id;
