@@ -198,9 +198,10 @@ impl Signal {
     pub const TERM: Self = Self(15);
 
     /// Whether a process that was sent it is to be taken as ending, whatever its stop signal is: these end a process
-    /// that does not catch them, and programs that do catch them mostly do so to end well.
+    /// that does not catch them, and programs that do catch them mostly do so to end well. Not so 3 (QUIT), by which a
+    /// Java machine is asked to list its threads.
     pub fn ends_a_process(self) -> bool {
-        matches!(self.0, 2 | 3 | 9 | 15)
+        matches!(self.0, 2 | 9 | 15)
     }
 }
 

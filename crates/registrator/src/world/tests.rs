@@ -3,6 +3,7 @@ use crate::desired::tests::container;
 
 const TERM: EventKind = EventKind::Killed(Signal(15));
 const HUP: EventKind = EventKind::Killed(Signal(1));
+const QUIT: EventKind = EventKind::Killed(Signal(3));
 const MARGIN: Duration = Duration::from_secs(5);
 
 /// One container `web` (stop timeout 10 s) in a world that is told and read step by step.
@@ -81,6 +82,7 @@ fn a_stop_is_known_before_it_can_be_read() {
 fn other_signals_mean_nothing() {
     let mut script = Script::running();
     script.event(HUP, 110, 1);
+    script.event(QUIT, 110, 1);
     script.is(Some((Standing::Serving, 100)));
     // Unless it is the container's stop signal.
     script.event(EventKind::Changed, 110, 1);
