@@ -6,6 +6,7 @@ use std::time::Duration;
 use portolan_model::{IdError, Owner};
 
 use crate::desired::TagsTemplate;
+use crate::world::Margins;
 
 /// What a registrator is told. Start from [`Config::new`].
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -37,7 +38,7 @@ pub struct Config {
     /// Whether instances can report here how they fare: [`Reports`](portolan_model::Reports) are handed over.
     pub reports: bool,
     /// How long after its stop timeout a container that did not end is put back into service.
-    pub stop_margin: Duration,
+    pub margins: Margins,
     /// How long one read of the engine or one write to the registry may take.
     pub answer_timeout: Duration,
 }
@@ -73,7 +74,7 @@ impl Config {
             deregister: Deregister::Always,
             cleanup: false,
             reports: false,
-            stop_margin: Duration::from_secs(10),
+            margins: Margins { stop: Duration::from_secs(600), signal: Duration::from_secs(10) },
             answer_timeout: Duration::from_secs(10),
         })
     }

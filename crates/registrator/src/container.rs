@@ -141,6 +141,13 @@ impl ContainerId {
     }
 }
 
+impl Container {
+    /// Whether it is to be taken as ending once it was sent `signal`.
+    pub fn ends_by(&self, signal: Signal) -> bool {
+        signal.ends_a_process() || signal == self.stop_signal
+    }
+}
+
 impl fmt::Display for ContainerId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.short())

@@ -8,7 +8,7 @@ use portolan_model::Pending;
 use crate::container::{Container, ContainerId, EngineTime, ExitCode, Signal};
 
 /// How far back events are told to whoever never listened before: the longest stop that is likely to be under way.
-pub const REPLAY: Duration = Duration::from_secs(120);
+pub const REPLAY: Duration = Duration::from_secs(600);
 
 /// A container engine, as far as the registrator needs one.
 pub trait ContainerSource: Send + Sync + 'static {

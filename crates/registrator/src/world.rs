@@ -22,11 +22,21 @@ pub const CONTAINERS_LIMIT: usize = 10_000;
 #[derive(Debug)]
 pub struct World {
     slots: BTreeMap<ContainerId, Slot>,
-    stop_margin: Duration,
+    margins: Margins,
     listed: bool,
     changed: bool,
     urgent: VecDeque<ContainerId>,
     routine: VecDeque<ContainerId>,
+}
+
+/// How long after its stop timeout a container that was sent a signal, and still runs, serves again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Margins {
+    /// When the signal was its stop signal. Whoever stops it may give it more time than its stop timeout, and the engine
+    /// does not tell.
+    pub stop: Duration,
+    /// When the signal was another.
+    pub signal: Duration,
 }
 
 /// A whole view of the containers at one moment.
@@ -72,7 +82,8 @@ impl Standing {
 #[derive(Debug, Default)]
 struct Slot {
     container: Option<Arc<Container>>,
-    killed: Option<Kill>,
+    /// By signal, the last of each. Which of them end it is known once it is read.
+    killed: BTreeMap<Signal, Kill>,
     died: Option<Death>,
     reading: Reading,
     /// The last read failed, and it is asked again.
@@ -80,7 +91,7 @@ struct Slot {
     unreadable: bool,
 }
 
-/// A container was sent a signal that ends it.
+/// A container was sent a signal.
 #[derive(Debug, Clone, Copy)]
 struct Kill {
     at: EngineTime,
@@ -114,10 +125,10 @@ enum Reading {
 
 impl World {
     /// Nothing is known yet.
-    pub fn new(stop_margin: Duration) -> Self {
+    pub fn new(margins: Margins) -> Self {
         Self {
             slots: BTreeMap::new(),
-            stop_margin,
+            margins,
             listed: false,
             changed: false,
             urgent: VecDeque::new(),
@@ -132,20 +143,19 @@ impl World {
         }
         let slot = self.slots.entry(event.container.clone()).or_default();
         self.changed |= match event.kind {
-            EventKind::Killed(signal) if slot.ends_by(signal) => {
+            EventKind::Killed(signal) => {
                 let kill = Kill { at: event.at, told: now.saturating_sub(event.age), doubtful: false };
-                slot.note_kill(kill, self.stop_margin, now)
+                slot.note_kill(signal, kill, self.margins, now)
             }
-            EventKind::Killed(_) => false,
             EventKind::Died(exit) => {
                 if slot.died.is_none_or(|known| known.at <= event.at) {
                     slot.died = Some(Death { at: event.at, exit });
                 }
-                slot.doubt_kill(event.at);
+                slot.doubt_kills(event.at);
                 true
             }
             EventKind::Started => {
-                slot.doubt_kill(event.at);
+                slot.doubt_kills(event.at);
                 false
             }
             EventKind::Changed => false,
@@ -209,11 +219,9 @@ impl World {
             self.changed = true;
         }
         if fresh {
-            self.changed |= slot.died.is_some() || slot.killed.is_some();
+            self.changed |= slot.died.is_some() || !slot.killed.is_empty();
             slot.died = None;
-            if slot.killed.is_some_and(|kill| kill.doubtful || slot.give_up(kill, self.stop_margin) <= now) {
-                slot.killed = None;
-            }
+            slot.forget_kills(self.margins, now);
         } else {
             slot.queue_first(id, &mut self.urgent);
         }
@@ -250,14 +258,13 @@ impl World {
 
     /// When [`World::overdue`] has something to do next.
     pub fn next_due(&self) -> Option<Duration> {
-        self.slots.values().filter_map(|slot| slot.give_up_at(self.stop_margin)).min()
+        self.slots.values().filter_map(|slot| slot.give_up_at(self.margins)).min()
     }
 
     /// Doubts the ends that should have come by `now`: those containers are to be read, and serve again if they run.
     pub fn overdue(&mut self, now: Duration) {
         for (id, slot) in &mut self.slots {
-            if slot.give_up_at(self.stop_margin).is_some_and(|due| due <= now) {
-                slot.killed = slot.killed.map(|kill| Kill { doubtful: true, ..kill });
+            if slot.doubt_overdue(self.margins, now) {
                 slot.queue_first(id, &mut self.urgent);
             }
         }
@@ -306,22 +313,44 @@ impl Slot {
         }
     }
 
-    fn ends_by(&self, signal: Signal) -> bool {
-        signal.ends_a_process() || self.container.as_ref().is_some_and(|c| c.stop_signal == signal)
-    }
-
     /// Returns whether that is new. What was told before, or long ago, is not.
-    fn note_kill(&mut self, kill: Kill, margin: Duration, now: Duration) -> bool {
-        let known = self.killed.is_some_and(|known| known.at >= kill.at);
-        if known || (self.container.is_some() && self.give_up(kill, margin) <= now) {
+    fn note_kill(&mut self, signal: Signal, kill: Kill, margins: Margins, now: Duration) -> bool {
+        let known = self.killed.get(&signal).is_some_and(|known| known.at >= kill.at);
+        let means_something = |container: &Arc<Container>| {
+            container.ends_by(signal) && kill.due(signal, container, margins) > now
+        };
+        if known || !self.container.as_ref().is_none_or(means_something) {
             return false;
         }
-        self.killed = Some(kill);
+        self.killed.insert(signal, kill);
         true
     }
 
-    fn doubt_kill(&mut self, at: EngineTime) {
-        self.killed = self.killed.map(|kill| Kill { doubtful: kill.doubtful || kill.at <= at, ..kill });
+    fn doubt_kills(&mut self, at: EngineTime) {
+        for kill in self.killed.values_mut().filter(|kill| kill.at <= at) {
+            kill.doubtful = true;
+        }
+    }
+
+    /// Forgets the signals that the container, as it was just read, does not end by, or not any more.
+    fn forget_kills(&mut self, margins: Margins, now: Duration) {
+        let Some(container) = &self.container else { return };
+        self.killed.retain(|signal, kill| {
+            container.ends_by(*signal) && !kill.doubtful && kill.due(*signal, container, margins) > now
+        });
+    }
+
+    /// Doubts the signals whose end should have come by `now`. Returns whether there are any.
+    fn doubt_overdue(&mut self, margins: Margins, now: Duration) -> bool {
+        let Some(container) = &self.container else { return false };
+        let mut any = false;
+        for (signal, kill) in &mut self.killed {
+            if kill.is_awaited(*signal, container) && kill.due(*signal, container, margins) <= now {
+                kill.doubtful = true;
+                any = true;
+            }
+        }
+        any
     }
 
     fn standing(&self, container: &Container) -> Standing {
@@ -330,7 +359,7 @@ impl Slot {
         if !container.life.running || died.is_some() {
             let exit = died.and_then(|death| death.exit).or(container.life.exit);
             if exit.is_some_and(ExitCode::is_failure) { Standing::Failed } else { Standing::Stopped }
-        } else if self.killed.is_some_and(|kill| this_life(kill.at)) {
+        } else if self.killed.iter().any(|(signal, kill)| container.ends_by(*signal) && this_life(kill.at)) {
             Standing::Stopping
         } else {
             Standing::Serving
@@ -354,19 +383,27 @@ impl Slot {
     }
 
     /// When its end is overdue, if it was asked to end and that is not yet doubted.
-    fn give_up_at(&self, margin: Duration) -> Option<Duration> {
-        let kill = self.killed.filter(|kill| !kill.doubtful)?;
-        Some(self.give_up(kill, margin))
-    }
-
-    /// When that kill should have come to something.
-    fn give_up(&self, kill: Kill, margin: Duration) -> Duration {
-        let timeout = self.container.as_ref().map_or(Duration::ZERO, |container| container.stop_timeout);
-        kill.told.saturating_add(timeout).saturating_add(margin)
+    fn give_up_at(&self, margins: Margins) -> Option<Duration> {
+        let container = self.container.as_deref()?;
+        let awaited = self.killed.iter().filter(|(signal, kill)| kill.is_awaited(**signal, container));
+        awaited.map(|(signal, kill)| kill.due(*signal, container, margins)).min()
     }
 
     /// It was read as ended, and nothing happened since.
     fn is_over(&self) -> bool {
         self.reading == Reading::Idle && self.container.as_ref().is_some_and(|c| !c.life.running)
+    }
+}
+
+impl Kill {
+    /// Whether `container` is to end by it, and that is not doubted.
+    fn is_awaited(&self, signal: Signal, container: &Container) -> bool {
+        !self.doubtful && container.ends_by(signal)
+    }
+
+    /// When `container` should have ended by it.
+    fn due(&self, signal: Signal, container: &Container, margins: Margins) -> Duration {
+        let margin = if signal == container.stop_signal { margins.stop } else { margins.signal };
+        self.told.saturating_add(container.stop_timeout).saturating_add(margin)
     }
 }

@@ -59,7 +59,7 @@ impl Follow {
                 Deregister::Always => Which::Running,
                 Deregister::OnSuccess => Which::All,
             },
-            world: World::new(config.stop_margin),
+            world: World::new(config.margins),
             since: None,
             epoch: Instant::now(),
             // An engine is next door: whoever asks it once a second is no burden, and sees soon that it is back.

@@ -4,7 +4,8 @@ use crate::desired::tests::container;
 const TERM: EventKind = EventKind::Killed(Signal(15));
 const HUP: EventKind = EventKind::Killed(Signal(1));
 const QUIT: EventKind = EventKind::Killed(Signal(3));
-const MARGIN: Duration = Duration::from_secs(5);
+const INT: EventKind = EventKind::Killed(Signal(2));
+const MARGINS: Margins = Margins { stop: Duration::from_secs(300), signal: Duration::from_secs(5) };
 
 /// One container `web` (stop timeout 10 s) in a world that is told and read step by step.
 struct Script {
@@ -16,7 +17,7 @@ impl Script {
     /// Listed and read as running since 100.
     fn running() -> Self {
         let id = container("web").id;
-        let mut script = Self { world: World::new(MARGIN), id: id.clone() };
+        let mut script = Self { world: World::new(MARGINS), id: id.clone() };
         script.world.listed(vec![id]);
         script.read(100);
         script
@@ -100,7 +101,7 @@ fn other_signals_mean_nothing() {
 #[test]
 fn who_ignores_the_signal_serves_again_after_a_read() {
     let mut script = Script::running();
-    script.event(TERM, 110, 1);
+    script.event(INT, 110, 1);
     // A read within the time it has says nothing about it.
     script.event(EventKind::Changed, 111, 2);
     script.read(100);
@@ -118,19 +119,20 @@ fn who_ignores_the_signal_serves_again_after_a_read() {
 #[test]
 fn a_stop_told_again_counts_from_when_it_was() {
     let mut script = Script::running();
-    script.aged(TERM, 110, 20, 12);
+    script.aged(INT, 110, 20, 12);
     assert_eq!(script.world.next_due(), Some(Duration::from_secs(8 + 15)));
 }
 
 #[test]
 fn a_stop_told_again_long_after_it_was_ignored_is_no_stop() {
     let mut script = Script::running();
-    script.aged(TERM, 110, 20, 15);
+    script.aged(INT, 110, 20, 15);
     script.is(Some((Standing::Serving, 100)));
     // Told of a container that is not known yet: its first read ends the doubt.
     let mut script = Script::running();
-    script.world = World::new(MARGIN);
-    script.aged(TERM, 110, 20, 15);
+    script.world = World::new(MARGINS);
+    script.aged(INT, 110, 20, 15);
+    assert_eq!(script.world.next_due(), None, "nobody knows yet how long it may take");
     script.begin();
     let id = script.id.clone();
     script.world.read(&id, Some(container("web").started(100)), Duration::from_secs(20));
@@ -138,11 +140,46 @@ fn a_stop_told_again_long_after_it_was_ignored_is_no_stop() {
 }
 
 #[test]
-fn a_doubted_stop_told_again_stays_doubted() {
+fn a_stop_may_take_longer_than_the_container_says() {
     let mut script = Script::running();
     script.event(TERM, 110, 1);
+    // What else it is sent meanwhile, and ignores, changes nothing about that.
+    script.event(INT, 111, 2);
+    assert_eq!(script.world.next_due(), Some(Duration::from_secs(2 + 10 + 5)));
+    script.world.overdue(Duration::from_secs(17));
+    script.read(100);
+    script.is(Some((Standing::Stopping, 100)));
+    assert_eq!(script.world.next_due(), Some(Duration::from_secs(1 + 10 + 300)));
+    script.world.overdue(Duration::from_secs(311));
+    script.read(100);
+    script.is(Some((Standing::Serving, 100)));
+}
+
+#[test]
+fn a_signal_is_judged_once_the_container_is_read() {
+    #[track_caller]
+    fn check(stop_signal: u8, expect: Standing) {
+        let mut script = Script::running();
+        script.world = World::new(MARGINS);
+        script.aged(HUP, 110, 120, 90);
+        script.aged(QUIT, 111, 120, 80);
+        script.begin();
+        let web = Container { stop_signal: Signal(stop_signal), ..container("web").started(100) };
+        let id = script.id.clone();
+        script.world.read(&id, Some(web), Duration::from_secs(120));
+        script.is(Some((expect, 100)));
+    }
+    check(1, Standing::Stopping);
+    check(3, Standing::Stopping);
+    check(15, Standing::Serving);
+}
+
+#[test]
+fn a_doubted_stop_told_again_stays_doubted() {
+    let mut script = Script::running();
+    script.event(INT, 110, 1);
     script.world.overdue(Duration::from_secs(16));
-    script.event(TERM, 110, 2);
+    script.event(INT, 110, 2);
     script.read(100);
     script.is(Some((Standing::Serving, 100)));
 }
@@ -249,7 +286,7 @@ fn the_engine_gone_is_no_end_and_a_failed_read_is_repeated() {
 
 #[test]
 fn an_event_jumps_the_routine() {
-    let mut world = World::new(MARGIN);
+    let mut world = World::new(MARGINS);
     world.listed(["a", "b", "c"].map(ContainerId::new).into());
     let event = Event {
         container: ContainerId::new("c"),
