@@ -10,6 +10,7 @@
 
 mod agenda;
 mod calls;
+mod orphans;
 #[cfg(test)]
 mod tests;
 mod wishes;
@@ -31,6 +32,7 @@ use super::row::Row;
 use super::wanted::Call;
 use agenda::Agenda;
 use calls::is_unknown;
+use orphans::Orphan;
 use wishes::Wishes;
 
 /// Index of a server in the configuration.
@@ -50,8 +52,8 @@ pub(super) struct Desk {
     queued: usize,
     /// What was asked last of an id, when, and how often in a row.
     asked: BTreeMap<InstanceId, Asked>,
-    /// Registrations that were given up, and that an agent may hold all the same.
-    orphans: BTreeSet<InstanceId>,
+    /// Registrations that nobody holds, and that an agent may hold all the same.
+    orphans: BTreeMap<InstanceId, Orphan>,
     busy: BTreeSet<InstanceId>,
     agenda: Agenda,
     /// The index at which each service was read last, by whoever is read now.
@@ -115,7 +117,7 @@ impl Desk {
             jobs: BTreeMap::new(),
             queued: 0,
             asked: BTreeMap::new(),
-            orphans: BTreeSet::new(),
+            orphans: BTreeMap::new(),
             busy: BTreeSet::new(),
             agenda: Agenda::default(),
             read_at: BTreeMap::new(),
@@ -244,7 +246,7 @@ impl Desk {
         self.home = Some(home);
         self.wanted.values_mut().for_each(|wanted| wanted.renewed = None);
         self.asked.clear();
-        self.all_soon(self.wanted.ids().chain(self.jobs.keys()).cloned().collect());
+        self.all_again();
     }
 
     /// The agent to register with is gone.
@@ -257,9 +259,13 @@ impl Desk {
     pub(super) fn hold(&mut self, hold: bool) {
         if std::mem::replace(&mut self.holding, hold) && !hold {
             self.asked.clear();
-            let all = self.wanted.ids().chain(self.jobs.keys()).chain(&self.orphans);
-            self.all_soon(all.cloned().collect());
+            self.all_again();
         }
+    }
+
+    fn all_again(&mut self) {
+        let all = self.wanted.ids().chain(self.jobs.keys()).chain(self.orphans.keys());
+        self.all_soon(all.cloned().collect());
     }
 
     /// Whether only the home answers for an act.
@@ -302,7 +308,10 @@ impl Desk {
             self.asked.remove(id);
             return self.proven(id, service, done.index);
         }
-        let Some(wanted) = self.wanted.get_mut(id) else { return self.refused(id, done) };
+        if self.orphan_asked(id, done) {
+            return;
+        }
+        let Some(wanted) = self.wanted.get_mut(id) else { return self.refused(id, done, now) };
         let made = done.act.calls.iter().map(|(_, call)| call);
         let made = made.take_while(|call| done.failed.as_ref().is_none_or(|(_, failed, _)| failed != *call));
         for call in made {
@@ -324,7 +333,7 @@ impl Desk {
                 return;
             }
         }
-        self.refused(id, done);
+        self.refused(id, done, now);
     }
 
     /// What to ask now.
@@ -356,11 +365,12 @@ impl Desk {
         let Some(home) = self.home.as_ref().filter(|_| self.config.flavour == Flavour::Consul) else {
             return Vec::new();
         };
-        let act = |id: InstanceId| Act {
-            calls: vec![(home.at, Call::Deregister { service_id: id.to_string() })],
-            id,
+        let removal = |id: InstanceId| {
+            let call = (home.at, Call::Deregister { service_id: id.to_string() });
+            (id, call)
         };
-        wanted.into_ids().map(act).collect()
+        let removals = wanted.into_ids().map(removal).chain(self.removals(home));
+        removals.map(|(id, call)| Act { id, calls: vec![call] }).collect()
     }
 
     /// Looks at one id: begins and ends its write, and says what to ask for it.
@@ -382,7 +392,7 @@ impl Desk {
             // Before anything is forgotten that would be asked.
             return None;
         } else {
-            self.calls_for_unwanted(id, &home)
+            self.calls_for_unwanted(id, &home, now)
         };
         let may = |(_, call): &(At, Call)| !self.holding || matches!(call, Call::Renew { .. });
         if !calls.iter().all(may) {
@@ -406,6 +416,6 @@ impl Desk {
     }
 
     fn is_of_concern(&self, id: &InstanceId) -> bool {
-        self.wanted.contains(id) || self.jobs.contains_key(id)
+        self.wanted.contains(id) || self.jobs.contains_key(id) || self.orphans.contains_key(id)
     }
 }

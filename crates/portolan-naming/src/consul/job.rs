@@ -35,6 +35,10 @@ pub(super) struct Begun {
     /// When the instance went, if it has.
     pub(super) gone: Option<Revision>,
     pub(super) proof: Proof,
+    /// Nobody had the instance registered when it began, as far as is known; but for what was disowned.
+    pub(super) fresh: bool,
+    /// An agent may have been told to register it.
+    pub(super) sent: bool,
 }
 
 /// What makes it certain that a write which seems to be done is done.

@@ -36,12 +36,13 @@ impl Desk {
                     row.node == home.node && row.ours && row.registration.owner == wanted.registration.owner
                 });
                 let mine = mine.filter(|row| row.registration.incarnation <= wanted.registration.incarnation);
-                let calls: Vec<_> = mine
-                    .map(|row| (home.at, Call::Deregister { service_id: row.service_id.clone() }))
-                    .collect();
+                let (left, said) = (mine.count() > 0, wanted.registration.clone());
                 tracing::info!(%id, "registered by somebody else now: let go");
                 self.wanted.remove(id);
-                calls
+                if left {
+                    self.orphan(&said, now);
+                }
+                self.calls_for_unwanted(id, home, now)
             }
             Need::NothingUntil(due) => {
                 // Not only if that one is shown: one that an agent brings back is younger.
@@ -65,11 +66,14 @@ impl Desk {
     }
 
     /// What to ask for an id that is not ours to keep: only what a write wants.
-    pub(super) fn calls_for_unwanted(&mut self, id: &InstanceId, home: &Home) -> Vec<(At, Call)> {
+    pub(super) fn calls_for_unwanted(
+        &mut self,
+        id: &InstanceId,
+        home: &Home,
+        now: Instant,
+    ) -> Vec<(At, Call)> {
         let Some(job) = self.front(id).filter(|job| job.begun.is_some()) else {
-            let orphan = self.orphans.remove(id) && self.config.flavour == Flavour::Consul;
-            let deregister = Call::Deregister { service_id: id.to_string() };
-            return orphan.then_some((home.at, deregister)).into_iter().collect();
+            return self.calls_for_orphan(id, home, now);
         };
         let again = self.asked.contains_key(id);
         match &job.goal {
@@ -92,7 +96,7 @@ impl Desk {
                         "it is registered with the agent of {:?}, which is not among the servers given",
                         row.node
                     );
-                    self.give_up(id, RegistryError::Unavailable(why.into()));
+                    self.give_up(id, RegistryError::Unavailable(why.into()), now);
                     return Vec::new();
                 };
                 vec![(at, Call::Mark { service_id: row.service_id.clone(), marks })]
@@ -125,6 +129,7 @@ impl Desk {
             }
             Some(_) | None => 1,
         };
+        self.sending(id, &calls);
         self.asked.insert(id.clone(), Asked { calls: calls.clone(), when: now, times });
         self.agenda.at(id, now + ASK_AGAIN);
         Some(Act { id: id.clone(), calls })

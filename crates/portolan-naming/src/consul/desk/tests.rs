@@ -2,7 +2,7 @@ use tokio::sync::oneshot;
 
 use super::*;
 use crate::fixture;
-use portolan_model::{Guard, Health, Incarnation, Phase, Registration, Revision};
+use portolan_model::{Guard, Health, Incarnation, Owner, Phase, Registration, Revision};
 
 use super::super::form::Marks;
 use super::super::job::Goal;
@@ -17,10 +17,20 @@ type Reply = oneshot::Receiver<Result<Revision, RegistryError>>;
 
 impl Stage {
     fn new() -> Self {
-        let config = Config::from_uri("consul://a,b".parse().unwrap()).unwrap();
+        let mut stage = Self::of("consul://a,b", "n");
+        stage.desk.met(1, "m".to_owned());
+        stage
+    }
+
+    /// Over our own HTTP API, where there is one book for all.
+    fn of_portolan() -> Self {
+        Self::of("portolan://a", "")
+    }
+
+    fn of(uri: &str, node: &str) -> Self {
+        let config = Config::from_uri(uri.parse().unwrap()).unwrap();
         let mut desk = Desk::new(Arc::new(config));
-        desk.settle(Home { at: 0, node: "n".to_owned(), foreign: None });
-        desk.met(1, "m".to_owned());
+        desk.settle(Home { at: 0, node: node.to_owned(), foreign: None });
         desk.book.fill(1);
         Self { desk, now: Instant::now() }
     }
@@ -33,10 +43,16 @@ impl Stage {
 
     /// What is asked now, by server.
     fn asks(&mut self) -> String {
+        self.asks_for(|| None)
+    }
+
+    /// What is asked now, and fails so.
+    fn asks_for(&mut self, trouble: impl Fn() -> Option<Trouble>) -> String {
         let acts = self.desk.acts(self.now, 16);
         let words: Vec<_> = acts.iter().flat_map(|act| &act.calls).map(word).collect();
         for act in acts {
-            let done = Done { act, failed: None, index: Some(20) };
+            let failed = trouble().map(|trouble| (act.calls[0].0, act.calls[0].1.clone(), trouble));
+            let done = Done { act, failed, index: Some(20) };
             self.desk.done(&done, self.now);
         }
         words.join(" ")
@@ -244,6 +260,106 @@ fn a_write_that_fails_leaves_nothing() {
     theirs.read(5, vec![row("n", false, 5)]);
     check(theirs, Goal::Deregister(Guard::Anyone), "0:deregister", "");
     check(registered(), Goal::Deregister(Guard::Anyone), "0:deregister", "0:renew");
+}
+
+/// A registration that was sent and given up.
+fn given_up(mut stage: Stage) -> Stage {
+    let mut reply = stage.write(Goal::Register(Box::new(said())));
+    assert_eq!(stage.asks(), "0:register");
+    stage.desk.unsettle();
+    stage.now += Duration::from_secs(10);
+    assert_eq!(stage.asks(), "");
+    assert!(matches!(reply.try_recv().unwrap(), Err(RegistryError::Unavailable(_))));
+    stage
+}
+
+#[test]
+fn what_nobody_holds_is_removed_until_it_is_gone() {
+    let mut stage = given_up(Stage::new());
+    let home = || Home { at: 0, node: "n".to_owned(), foreign: None };
+    stage.desk.settle(home());
+    assert_eq!(stage.asks_for(|| Some(Trouble::Unreachable("a".to_owned()))), "0:deregister", "once it can");
+    stage.now += Duration::from_secs(2);
+    let busy = || Some(Trouble::Refused { status: 503, text: String::new() });
+    assert_eq!(stage.asks_for(busy), "0:deregister", "it has failed");
+    stage.now += Duration::from_secs(3);
+    let unknown = || Some(Trouble::Refused { status: 404, text: String::new() });
+    assert_eq!(stage.asks_for(unknown), "0:deregister");
+    stage.now += Duration::from_secs(9);
+    assert_eq!(stage.asks(), "", "nobody knows it");
+    // Not what somebody else has put in its place.
+    let mut stage = given_up(Stage::new());
+    let mut theirs = row("n", false, 6);
+    theirs.registration.owner = Owner::new("other").unwrap();
+    stage.read(6, vec![theirs]);
+    stage.desk.settle(home());
+    assert_eq!(stage.asks(), "");
+}
+
+#[test]
+fn what_portolan_did_although_it_failed_is_removed_once_it_is_seen() {
+    let home = || Home { at: 0, node: String::new(), foreign: None };
+    let mut stage = given_up(Stage::of_portolan());
+    stage.desk.settle(home());
+    assert_eq!(stage.asks(), "");
+    stage.read(6, vec![row("", false, 6)]);
+    assert_eq!(stage.asks(), "0:deregister");
+    assert_eq!(stage.asks(), "", "once");
+    // What is not there after a long time will not come.
+    let mut stage = given_up(Stage::of_portolan());
+    stage.desk.settle(home());
+    stage.now += Duration::from_secs(3600);
+    assert_eq!(stage.asks(), "");
+    stage.read(6, vec![row("", false, 6)]);
+    assert_eq!(stage.asks(), "");
+    // What was there before stays, though this handle did not renew it; and what is somebody else's.
+    let mut stage = Stage::of_portolan();
+    let mut before = row("", false, 5);
+    before.registration.tags = ["before".to_owned()].into();
+    stage.read(5, vec![before]);
+    let mut stage = given_up(stage);
+    stage.desk.settle(home());
+    stage.read(6, vec![row("", false, 6)]);
+    assert_eq!(stage.asks(), "");
+    let mut stage = given_up(Stage::of_portolan());
+    stage.desk.settle(home());
+    let mut theirs = row("", false, 6);
+    theirs.registration.incarnation = Incarnation(9);
+    stage.read(6, vec![theirs]);
+    assert_eq!(stage.asks(), "");
+    // Registered again: it is wanted.
+    let mut stage = given_up(Stage::of_portolan());
+    stage.desk.settle(home());
+    let mut reply = stage.write(Goal::Register(Box::new(said())));
+    assert_eq!(stage.asks(), "0:register");
+    stage.read(6, vec![row("", false, 6)]);
+    assert_eq!(stage.asks(), "");
+    assert_eq!(reply.try_recv().unwrap(), Ok(Revision(6)));
+}
+
+#[test]
+fn a_registration_whose_caller_has_left_is_taken_back() {
+    for (mut stage, node) in [(Stage::new(), "n"), (Stage::of_portolan(), "")] {
+        let reply = stage.write(Goal::Register(Box::new(said())));
+        assert_eq!(stage.asks(), "0:register");
+        drop(reply);
+        stage.read(5, vec![row(node, false, 5)]);
+        assert_eq!(stage.asks(), "0:deregister");
+        stage.read(6, vec![]);
+        stage.now += Duration::from_secs(30);
+        assert_eq!(stage.asks(), "", "nobody wants it");
+    }
+    // What was registered before is kept, as it was said last.
+    let mut stage = registered();
+    let mut said = said();
+    said.tags = ["new".to_owned()].into();
+    let reply = stage.write(Goal::Register(Box::new(said.clone())));
+    assert_eq!(stage.asks(), "0:register");
+    stage.now += Duration::from_secs(6);
+    drop(reply);
+    let now = Row { registration: said, ..row("n", false, 7) };
+    stage.read(7, vec![now]);
+    assert_eq!(stage.asks(), "0:renew");
 }
 
 #[test]

@@ -7,8 +7,8 @@ use tokio::time::Instant;
 
 use super::super::job::{Begun, Goal, Job, Proof};
 use super::super::line::Trouble;
-use super::super::wanted::Wanted;
-use super::{CROWD_LIMIT, Desk, Done, Home, PROGRESS};
+use super::super::wanted::{Call, Wanted};
+use super::{At, CROWD_LIMIT, Desk, Done, Home, PROGRESS};
 
 impl Desk {
     /// Begins, ends and replaces writes of an id until one is left that must wait.
@@ -20,7 +20,7 @@ impl Desk {
                     job.reply.is_closed().then(|| RegistryError::Unavailable("nobody waits".into()));
                 let refused = given_up.map_or_else(|| job.allowed(self.book.shown(id)), Err);
                 if let Err(error) = refused {
-                    self.finish(id, Err(error));
+                    self.finish(id, Err(error), now);
                     continue;
                 }
                 self.begin(id, now);
@@ -29,7 +29,7 @@ impl Desk {
                 let shown = self.book.shown(id).map(|instance| instance.modified);
                 let gone = self.front(id).and_then(|job| job.begun.as_ref()?.gone);
                 self.progress = Some(now);
-                self.finish(id, Ok(shown.or(gone).unwrap_or(self.book.revision())));
+                self.finish(id, Ok(shown.or(gone).unwrap_or(self.book.revision())), now);
             } else if self.front(id).is_some_and(|job| self.is_too_late(job, now)) {
                 let home = self.home.as_ref();
                 let why = match home {
@@ -37,7 +37,7 @@ impl Desk {
                     Some(Home { foreign: Some(why), .. }) => why.clone(),
                     Some(_) => "the catalog did not show it in time".to_owned(),
                 };
-                self.give_up(id, RegistryError::Unavailable(why.into()));
+                self.give_up(id, RegistryError::Unavailable(why.into()), now);
             } else {
                 return;
             }
@@ -46,7 +46,8 @@ impl Desk {
 
     fn begin(&mut self, id: &InstanceId, now: Instant) {
         self.asked.remove(id);
-        self.orphans.remove(id);
+        let orphaned = self.orphans.remove(id).is_some();
+        let fresh = orphaned || (self.book.is_filled() && self.book.winner(id).is_none());
         let before = self.wanted.get(id).cloned();
         let Some(job) = self.jobs.get_mut(id).and_then(VecDeque::front_mut) else { return };
         match &job.goal {
@@ -66,9 +67,17 @@ impl Desk {
                 self.book.expect_gone(id, now);
             }
         }
-        job.begun = Some(Begun { before, gone: None, proof: Proof::Needed });
+        job.begun = Some(Begun { before, gone: None, proof: Proof::Needed, fresh, sent: orphaned });
         if !self.is_reached(id) {
             self.prove(id, Proof::Given);
+        }
+    }
+
+    /// These are asked for an id now.
+    pub(super) fn sending(&mut self, id: &InstanceId, calls: &[(At, Call)]) {
+        let job = self.jobs.get_mut(id).and_then(VecDeque::front_mut);
+        if let Some(begun) = job.and_then(|job| job.begun.as_mut()) {
+            begun.sent |= calls.iter().any(|(_, call)| matches!(call, Call::Register { .. }));
         }
     }
 
@@ -140,7 +149,7 @@ impl Desk {
         self.soon(id.clone());
     }
 
-    fn finish(&mut self, id: &InstanceId, outcome: Result<Revision, RegistryError>) {
+    fn finish(&mut self, id: &InstanceId, outcome: Result<Revision, RegistryError>, now: Instant) {
         self.book.expect_no_more(id);
         self.asked.remove(id);
         let Some(queue) = self.jobs.get_mut(id) else { return };
@@ -151,31 +160,36 @@ impl Desk {
         } else {
             self.agenda.now(id.clone(), true);
         }
-        if let Some(job) = job {
-            job.finish(outcome);
+        let Some(Job { goal, begun, reply, .. }) = job else { return };
+        let done = outcome.is_ok();
+        let heard = reply.send(outcome).is_ok();
+        if let (Goal::Register(said), Some(begun)) = (&goal, &begun)
+            && done
+            && !heard
+            && begun.before.is_none()
+        {
+            self.disown(said, begun, now);
         }
     }
 
     /// A write cannot be done: what it changed of our wishes is taken back.
-    pub(super) fn give_up(&mut self, id: &InstanceId, error: RegistryError) {
+    pub(super) fn give_up(&mut self, id: &InstanceId, error: RegistryError, now: Instant) {
         let Some(job) = self.jobs.get_mut(id).and_then(VecDeque::front_mut) else { return };
-        if let Some(Begun { before, gone: _, proof: _ }) = job.begun.take() {
-            match before {
-                Some(before) => {
-                    self.wanted.insert(id.clone(), before);
+        if let Some(mut begun) = job.begun.take() {
+            match (begun.before.take(), &job.goal) {
+                (Some(before), _) => self.wanted.insert(id.clone(), before),
+                (None, Goal::Register(said)) => {
+                    let said = said.clone();
+                    self.disown(&said, &begun, now);
                 }
-                None if matches!(job.goal, Goal::Register(_)) => {
-                    self.orphans.insert(id.clone());
-                    self.wanted.remove(id);
-                }
-                None => {}
+                (None, Goal::Drain(_) | Goal::Deregister(_)) => {}
             }
         }
-        self.finish(id, Err(error));
+        self.finish(id, Err(error), now);
     }
 
     /// A refusal for good ends the write; what may pass is tried again until its deadline.
-    pub(super) fn refused(&mut self, id: &InstanceId, done: &Done) {
+    pub(super) fn refused(&mut self, id: &InstanceId, done: &Done, now: Instant) {
         let Some((_, _, Trouble::Refused { status, text })) = &done.failed else { return };
         let error = match status {
             409 => RegistryError::StaleIncarnation { id: id.clone() },
@@ -184,6 +198,6 @@ impl Desk {
             }
             _ => return,
         };
-        self.give_up(id, error);
+        self.give_up(id, error, now);
     }
 }
