@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use portolan_model::{Change, Instance, InstanceId, Owner, Phase, Registration, Revision};
+use portolan_model::{Change, Incarnation, Instance, InstanceId, Owner, Phase, Registration, Revision};
 
 /// What a registry holds, seen by one owner.
 #[derive(Debug)]
@@ -16,6 +16,8 @@ pub struct Book {
     written: BTreeMap<InstanceId, (Revision, Option<Entry>)>,
     drained: BTreeSet<InstanceId>,
     contested: BTreeSet<InstanceId>,
+    /// Which lives the registry held when it was read first, of what was not written since.
+    found: BTreeMap<InstanceId, Incarnation>,
     /// What this run said last of each instance it registered.
     said: BTreeMap<InstanceId, Said>,
 }
@@ -59,6 +61,7 @@ impl Book {
             written: BTreeMap::new(),
             drained: BTreeSet::new(),
             contested: BTreeSet::new(),
+            found: BTreeMap::new(),
             said: BTreeMap::new(),
         }
     }
@@ -98,6 +101,13 @@ impl Book {
         self.said.contains_key(id)
     }
 
+    /// Whether the life of `mine` was registered by this run, or before it.
+    pub fn is_before_now(&self, mine: &Mine) -> bool {
+        let Registration { id, incarnation, .. } = &mine.registration;
+        let said = self.said.get(id).is_some_and(|said| said.registration.incarnation == *incarnation);
+        said || self.found.get(id) == Some(incarnation)
+    }
+
     /// Whether saying `wanted` once more is pointless: somebody under the same name says otherwise each time.
     pub fn is_contradicted(&self, wanted: &Registration) -> bool {
         let said = self.said.get(&wanted.id).filter(|said| says_the_same(&said.registration, wanted));
@@ -135,6 +145,7 @@ impl Book {
         if !matches!(&entry, Some(Entry::Mine(mine)) if mine.draining) {
             self.drained.remove(&id);
         }
+        self.found.remove(&id);
         match &entry {
             Some(Entry::Mine(mine)) if !mine.draining => {
                 let same = |said: &Said| says_the_same(&said.registration, &mine.registration);
@@ -162,6 +173,7 @@ impl Book {
         if self.revision.replace(revision).is_none() {
             let draining = |(id, mine): (&InstanceId, &Mine)| mine.draining.then(|| id.clone());
             self.drained = self.mine().filter_map(draining).collect();
+            self.found = self.mine().map(|(id, mine)| (id.clone(), mine.registration.incarnation)).collect();
         }
     }
 

@@ -19,7 +19,7 @@ use crate::check::verdict;
 use crate::config::Config;
 use crate::desired::desired;
 use crate::execute::execute;
-use crate::plan::{Plan, plan};
+use crate::plan::{Action, Plan, plan};
 use crate::source::ContainerSource;
 use crate::world::Sight;
 use condition::Condition;
@@ -131,6 +131,7 @@ impl Keeper {
             complaints
                 .insert(format!("{} checks are too many; the first {CHECKS_LIMIT} run", docket.refused));
         }
+        let half = actions.iter().any(Action::is_half);
         let outcome =
             execute(actions, &*self.registry, &self.config.owner, &self.book, self.config.answer_timeout)
                 .await;
@@ -144,7 +145,8 @@ impl Keeper {
             }
             None => {
                 self.condition.registry_available();
-                Step::Done
+                // What was written here is no news that would begin another step.
+                if half && outcome.done > 0 { Step::Again } else { Step::Done }
             }
         }
     }

@@ -86,6 +86,9 @@ pub enum Why {
     Withheld(Withheld),
     /// No container that runs stands for it.
     Ghost,
+    /// A life of its container that is over, and began later by a clock that has gone back since. A registry takes only
+    /// later lives: this one is registered once that is gone.
+    Outlived(Origin),
     /// A run before this one left it.
     Left(Origin),
     /// It is shown as this owner's, who is nobody.
@@ -100,7 +103,7 @@ pub enum Why {
 /// belong to a container that was not read yet.
 pub fn plan(desired: &Desired, whole: bool, book: &Book, config: &Config) -> Plan {
     let mut plan = Plan::default();
-    let mut registers = Vec::new();
+    let (mut registers, mut removals) = (Vec::new(), Vec::new());
     for (id, wanted) in &desired.wanted {
         match book.get(id) {
             Some(Entry::Foreign(holder)) if is_nobodys(id, holder, config) => {
@@ -121,12 +124,16 @@ pub fn plan(desired: &Desired, whole: bool, book: &Book, config: &Config) -> Pla
                 let holder = Holder::Namesake(config.owner.clone());
                 plan.conflicts.push(Conflict { id: id.clone(), holder });
             }
+            Some(Entry::Mine(mine)) if is_outlived(wanted, mine, book) => {
+                removals.push(deregister(id, mine, config, Why::Outlived(wanted.origin.clone())));
+            }
             Some(Entry::Mine(mine)) => registers.extend(amend(wanted, mine, book)),
             None if wanted.draining => {}
             None => registers.push(register(wanted, Why::New(wanted.origin.clone()))),
         }
     }
     plan.actions.append(&mut registers);
+    plan.actions.append(&mut removals);
     for (id, mine) in book.mine().filter(|(id, _)| !desired.wanted.contains_key(*id)) {
         if desired.kept.holds(id) {
             plan.actions.extend(keep(mine, book));
@@ -137,9 +144,7 @@ pub fn plan(desired: &Desired, whole: bool, book: &Book, config: &Config) -> Pla
             None if whole => Why::Ghost,
             None => continue,
         };
-        let incarnation = mine.registration.incarnation;
-        let (id, owner) = (id.clone(), config.owner.clone());
-        plan.actions.push(Action::Deregister { id, owner, incarnation, why });
+        plan.actions.push(deregister(id, mine, config, why));
     }
     if config.cleanup && whole {
         let dangling = book.nobodys().filter(|(id, owner)| is_dangling(id, owner, desired, &config.hostname));
@@ -215,6 +220,18 @@ fn made_here(id: &str, hostname: &str) -> bool {
     })
 }
 
+/// Whether `mine` is of a life that began later than the one `wanted`, and is certainly over. Containers are read one
+/// time after the other: what this run said of it, or found at its beginning, is older than what it sees now. What another
+/// of the same name says is not.
+fn is_outlived(wanted: &Wanted, mine: &Mine, book: &Book) -> bool {
+    mine.registration.incarnation > wanted.registration.incarnation && book.is_before_now(mine)
+}
+
+fn deregister(id: &InstanceId, mine: &Mine, config: &Config, why: Why) -> Action {
+    let incarnation = mine.registration.incarnation;
+    Action::Deregister { id: id.clone(), owner: config.owner.clone(), incarnation, why }
+}
+
 fn register(wanted: &Wanted, why: Why) -> Action {
     Action::Register { registration: Box::new(wanted.registration.clone()), why }
 }
@@ -226,6 +243,11 @@ impl Action {
             Self::Register { registration, .. } => &registration.id,
             Self::Drain { id, .. } | Self::Deregister { id, .. } => id,
         }
+    }
+
+    /// Whether there is more to do once this is done.
+    pub fn is_half(&self) -> bool {
+        matches!(self.why(), Why::Outlived(_))
     }
 
     /// Why it is planned.
@@ -286,6 +308,9 @@ impl fmt::Display for Why {
             Self::Stopping(origin) => write!(f, "container {} was asked to end", origin.container),
             Self::Withheld(withheld) => write!(f, "{withheld}"),
             Self::Ghost => f.write_str("no container that runs stands for it"),
+            Self::Outlived(origin) => {
+                write!(f, "it is of a life that is over, by a clock that has gone back; {origin}")
+            }
             Self::Left(origin) => write!(f, "a run before this one left it; {origin}"),
             Self::Nobodys(owner, origin) => write!(f, "it is there as {owner}'s, which is nobody; {origin}"),
             Self::Failed => f.write_str("its container failed; it stays until that is removed"),

@@ -395,6 +395,25 @@ async fn a_signal_that_was_ignored_before_the_start_takes_nothing_out() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_clock_that_went_back_before_the_start_costs_nothing() {
+    let (engine, registry) = (FakeEngine::default(), Recorder::default());
+    (0..10).for_each(|_| _ = engine.tick());
+    engine.start(container("web"));
+    let before = run(&engine, &registry, config());
+    before.holds(&["H:web:80 passing adult"]).await;
+    before.stop().await;
+    registry.calls();
+    let engine = FakeEngine::default();
+    engine.start(container("web"));
+    let running = run(&engine, &registry, config());
+    running.reaches(State::Running).await;
+    pass(Duration::from_secs(1)).await;
+    assert_eq!(registry.calls(), ["deregister H:web:80", "register H:web:80"]);
+    running.holds(&["H:web:80 passing adult"]).await;
+    running.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn the_registry_fails_and_comes_back() {
     let running = Running::with_web().await;
     running.registry.down.store(true, SeqCst);

@@ -271,6 +271,25 @@ fn a_drain_by_somebody_else_is_respected_for_that_life() {
 }
 
 #[test]
+fn a_later_life_that_is_over_makes_way() {
+    let containers = [("a", 7, Standing::Serving)];
+    let gone = format!(
+        "deregister H:a:80: it is of a life that is over, by a clock that has gone back; container a {PORT}"
+    );
+    // Said by this run, and found at its beginning.
+    check(&containers, vec![mine("a", 8)], &[&gone]);
+    let mut found = book(vec![mine("a", 8)]);
+    check_with(&config(), &containers, &found, &[&gone]);
+    // Said again by another of the same name, which is refused and not fought.
+    found.wrote(InstanceId::new("H:a:80").unwrap(), None, Revision(2));
+    found.apply(Change::Upsert { revision: Revision(3), instance: instance(mine("a", 8)) });
+    let refused = format!(
+        "register H:a:80 as nginx at 10.0.0.9:32768 (passing): its life is another; container a {PORT}"
+    );
+    check_with(&config(), &containers, &found, &[&refused]);
+}
+
+#[test]
 fn what_was_not_seen_whole_has_no_ghosts() {
     let book = book(vec![mine("a", 7), mine("b", 7), mine("c", 7)]);
     let ended: Container = container("c");
