@@ -49,6 +49,8 @@ pub struct Wanted {
     pub registration: Registration,
     /// Its container was asked to end: it gets no new work, and is not registered if it is not yet.
     pub draining: bool,
+    /// Its HEALTHCHECK fails: it stays registered, as critical, and is not registered if it is not yet.
+    pub unhealthy: bool,
     /// Where it comes from.
     pub origin: Origin,
     /// How it is checked, if its container asks for that.
@@ -140,7 +142,9 @@ impl Desired {
             Fate::Want { draining } => {
                 let origin = Origin { container, port: draft.port, choice: draft.choice };
                 let registration = Registration { id: id.clone(), ..draft.registration };
-                self.wanted.insert(id, Wanted { registration, draining, origin, check: draft.check });
+                let unhealthy = draft.container.life.check == Some(CheckStatus::Unhealthy);
+                let wanted = Wanted { registration, draining, unhealthy, origin, check: draft.check };
+                self.wanted.insert(id, wanted);
             }
         }
     }

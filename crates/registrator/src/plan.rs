@@ -7,7 +7,7 @@ use portolan_model::{Health, Incarnation, InstanceId, Owner, Registration};
 
 use crate::book::{Book, Entry, Mine};
 use crate::config::Config;
-use crate::desired::{Desired, Origin, Wanted, Withheld};
+use crate::desired::{Desired, Origin, Wanted, Withheld, WithheldWhy};
 
 #[cfg(test)]
 mod tests;
@@ -124,11 +124,16 @@ pub fn plan(desired: &Desired, whole: bool, book: &Book, config: &Config) -> Pla
                 let holder = Holder::Namesake(config.owner.clone());
                 plan.conflicts.push(Conflict { id: id.clone(), holder });
             }
+            Some(Entry::Mine(mine)) if wanted.unhealthy && !is_this_life(wanted, mine) => {
+                let container = wanted.origin.container.clone();
+                let why = Why::Withheld(Withheld { container, why: WithheldWhy::NotYetHealthy });
+                removals.push(deregister(id, mine, config, why));
+            }
             Some(Entry::Mine(mine)) if is_outlived(wanted, mine, book) => {
                 removals.push(deregister(id, mine, config, Why::Outlived(wanted.origin.clone())));
             }
             Some(Entry::Mine(mine)) => registers.extend(amend(wanted, mine, book)),
-            None if wanted.draining => {}
+            None if wanted.draining || wanted.unhealthy => {}
             None => registers.push(register(wanted, Why::New(wanted.origin.clone()))),
         }
     }
@@ -162,7 +167,7 @@ pub fn plan(desired: &Desired, whole: bool, book: &Book, config: &Config) -> Pla
 /// it was asked for.
 fn amend(wanted: &Wanted, mine: &Mine, book: &Book) -> Option<Action> {
     let (new, old) = (&wanted.registration, &mine.registration);
-    let same_life = new.incarnation == old.incarnation;
+    let same_life = is_this_life(wanted, mine);
     if mine.draining && same_life {
         return book.drained_here(&new.id).then(|| register(wanted, Why::StillRuns(wanted.origin.clone())));
     }
@@ -218,6 +223,10 @@ fn made_here(id: &str, hostname: &str) -> bool {
             && !port.is_empty()
             && port.bytes().all(|b| b.is_ascii_digit())
     })
+}
+
+fn is_this_life(wanted: &Wanted, mine: &Mine) -> bool {
+    wanted.registration.incarnation == mine.registration.incarnation
 }
 
 /// Whether `mine` is of a life that began later than the one `wanted`, and is certainly over. Containers are read one

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use portolan_model::{Change, Health, Instance, Phase, Revision};
 
 use super::*;
-use crate::container::Container;
+use crate::container::{CheckStatus, Container};
 use crate::desired::desired;
 use crate::desired::tests::{config, container, registration, seen};
 use crate::world::Standing;
@@ -268,6 +268,23 @@ fn a_drain_by_somebody_else_is_respected_for_that_life() {
     let want = |life| desired(&[seen(container("a").started(life), Standing::Serving)], &config());
     assert_eq!(plan(&want(7), true, &book, &config()), Plan::default());
     assert_eq!(plan(&want(8), true, &book, &config()).actions.len(), 1);
+}
+
+#[test]
+fn who_was_never_healthy_is_not_registered() {
+    let mut unhealthy = container("a");
+    unhealthy.life.check = Some(CheckStatus::Unhealthy);
+    let desired = desired(&[seen(unhealthy, Standing::Serving)], &config());
+    let check = |held, expect: &str| {
+        let plan = plan(&desired, true, &book_of_this_run(held), &config());
+        assert_eq!(plan.to_string(), expect);
+    };
+    check(vec![], "");
+    // Registered it stays: who was healthy is known to be critical.
+    let critical =
+        "register H:a:80 as nginx at 10.0.0.9:32768 (critical): its health is another; container a";
+    check(vec![mine("a", 7)], &format!("{critical} {PORT}\n"));
+    check(vec![mine("a", 6)], "deregister H:a:80: container a has not passed its health check yet\n");
 }
 
 #[test]
