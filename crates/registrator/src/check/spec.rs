@@ -20,7 +20,8 @@ const COMMAND_TIMEOUT: Duration = Duration::from_secs(30);
 
 const DAY: Duration = Duration::from_secs(86_400);
 const PERIODS: RangeInclusive<Duration> = Duration::from_millis(100)..=DAY;
-const TIMEOUTS: RangeInclusive<Duration> = Duration::from_millis(10)..=DAY;
+// Only so many checks ask at a time: who may wait for long keeps the others waiting.
+const TIMEOUTS: RangeInclusive<Duration> = Duration::from_millis(10)..=Duration::from_secs(60);
 const PATIENCE: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(365 * 86_400);
 
 /// The most consecutive results that can be asked for before a check changes its mind.

@@ -201,6 +201,10 @@ fn what_makes_no_sense_is_left_out_and_said() {
         "SERVICE_CHECK_INTERVAL=1ms",
         &["http GET / every 100ms within 100ms", "check_interval \"1ms\" is out of range: 100ms is used"],
     );
+    http(
+        "SERVICE_CHECK_TIMEOUT=24h",
+        &["http GET / every 10s within 60s", "check_timeout \"24h\" is out of range: 60s is used"],
+    );
     http("SERVICE_CHECK_TIMEOUT=0s", &[plain, "check_timeout \"0s\" is out of range: 10s is used"]);
     http(
         "SERVICE_CHECK_DEREGISTER_AFTER=soon",
