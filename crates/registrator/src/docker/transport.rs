@@ -13,6 +13,7 @@ use http::{HeaderValue, Response, Uri};
 use hyper::body::Incoming;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
+use socket2::{SockRef, TcpKeepalive};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::TlsConnector;
@@ -21,6 +22,13 @@ use tokio_rustls::rustls::pki_types::ServerName;
 
 /// What engines are called behind a socket, where no name is needed.
 const NAMELESS: &str = "engine";
+
+/// When an engine that says nothing is asked by the kernel whether it is there, how often, and how many times in vain.
+/// An event stream may be silent for days; that something on the way forgot it, while new connections work, nobody would
+/// notice otherwise.
+const QUIET: Duration = Duration::from_secs(30);
+const PROBE_INTERVAL: Duration = Duration::from_secs(10);
+const PROBES: u32 = 3;
 
 /// How an engine is reached.
 #[derive(Debug, Clone)]
@@ -54,6 +62,8 @@ impl Place {
     async fn connect(&self) -> io::Result<TcpStream> {
         let stream = TcpStream::connect((self.host.as_str(), self.port)).await?;
         stream.set_nodelay(true)?;
+        let probes = TcpKeepalive::new().with_time(QUIET).with_interval(PROBE_INTERVAL).with_retries(PROBES);
+        SockRef::from(&stream).set_tcp_keepalive(&probes)?;
         Ok(stream)
     }
 }
@@ -117,6 +127,18 @@ async fn call(way: Way, mut request: BollardRequest) -> Result<Response<Incoming
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn a_silent_engine_is_probed() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let stream = Place { host: "127.0.0.1".to_owned(), port }.connect().await.unwrap();
+        let socket = SockRef::from(&stream);
+        assert!(socket.keepalive().unwrap());
+        assert_eq!(socket.tcp_keepalive_time().unwrap(), QUIET);
+        assert_eq!(socket.tcp_keepalive_interval().unwrap(), PROBE_INTERVAL);
+        assert_eq!(socket.tcp_keepalive_retries().unwrap(), PROBES);
+    }
 
     #[test]
     fn places() {
