@@ -63,8 +63,34 @@ const BACKENDS: &[Backend] = &[
     },
 ];
 
-/// The registry URI that means here what `uri` means to gliderlabs/registrator. What it does not know stays as it is.
-pub(super) fn translated(uri: &str, ttl: Option<Duration>) -> String {
+/// Where Consul's own clients look for it, by the same variables, as one of our URIs.
+fn usual_consul(env: &dyn Fn(&str) -> Option<String>) -> Option<String> {
+    let said = |name| env(name).filter(|value: &String| !value.is_empty());
+    // What Go takes for true.
+    let tls = said("CONSUL_HTTP_SSL")
+        .is_some_and(|ssl| matches!(ssl.as_str(), "1" | "t" | "T" | "true" | "TRUE" | "True"));
+    let Some(address) = said("CONSUL_HTTP_ADDR") else {
+        return tls.then(|| "consul-tls://127.0.0.1:8500".to_owned());
+    };
+    let (scheme, place) = address.split_once("://").unwrap_or((if tls { "https" } else { "http" }, &address));
+    if scheme == "unix" {
+        return Some(format!("consul-unix://{place}"));
+    }
+    let tls = tls || scheme == "https";
+    let host = place.split('/').next().unwrap_or_default();
+    // Without a port it is that of the protocol, not Consul's.
+    let behind_brackets = host.rsplit(']').next().unwrap_or_default();
+    let port = match (behind_brackets.contains(':'), tls) {
+        (true, _) => "",
+        (false, true) => ":443",
+        (false, false) => ":80",
+    };
+    Some(format!("{}://{host}{port}", if tls { "consul-tls" } else { "consul" }))
+}
+
+/// The registry URI that means here what `uri` means to gliderlabs/registrator, given the environment. What it does not
+/// know stays as it is.
+pub(super) fn translated(uri: &str, ttl: Option<Duration>, env: &dyn Fn(&str) -> Option<String>) -> String {
     let (scheme, rest) = uri.split_once(':').unwrap_or((uri, ""));
     let lower = scheme.to_ascii_lowercase();
     let Some(backend) = BACKENDS.iter().find(|backend| backend.schemes.contains(&lower.as_str())) else {
@@ -73,6 +99,13 @@ pub(super) fn translated(uri: &str, ttl: Option<Duration>) -> String {
     let rest = rest.strip_prefix("//").unwrap_or(rest);
     let (place, query) = rest.split_once('?').unwrap_or((rest, ""));
     let (host, path) = place.find('/').map_or((place, ""), |at| place.split_at(at));
+    if lower == "consul"
+        && host.is_empty()
+        && let Some(usual) = usual_consul(env)
+    {
+        let query = if query.is_empty() { String::new() } else { format!("?{query}") };
+        return translated(&format!("{usual}{query}"), ttl, &|_| None);
+    }
     let host = if host.is_empty() { backend.usual } else { host };
     let path = if backend.path { path } else { "" };
     let mut options: Vec<String> = query.split('&').filter(|o| !o.is_empty()).map(str::to_owned).collect();
@@ -99,7 +132,7 @@ mod tests {
         #[track_caller]
         fn check(uri: &str, ttl: u64, expect: &str) {
             let ttl = Some(Duration::from_secs(ttl)).filter(|ttl| !ttl.is_zero());
-            assert_eq!(translated(uri, ttl), expect, "{uri}");
+            assert_eq!(translated(uri, ttl, &|_| None), expect, "{uri}");
         }
         check("consul://localhost:8500", 0, "consul://localhost:8500");
         check("consul:", 0, "consul://");
@@ -118,5 +151,32 @@ mod tests {
         check("portolan://a:8500", 20, "portolan://a:8500");
         check("redis://a", 20, "redis://a");
         check("nothing", 0, "nothing");
+    }
+
+    #[test]
+    fn consul_is_where_its_own_clients_look_for_it() {
+        #[track_caller]
+        fn check(uri: &str, address: &str, ssl: &str, expect: &str) {
+            let env = |name: &str| match name {
+                "CONSUL_HTTP_ADDR" => Some(address.to_owned()),
+                "CONSUL_HTTP_SSL" => Some(ssl.to_owned()),
+                _ => None,
+            };
+            assert_eq!(translated(uri, None, &env), expect, "{uri} {address} {ssl}");
+        }
+        check("consul:", "a:8500", "", "consul://a:8500");
+        check("consul://", "http://a:8500", "false", "consul://a:8500");
+        check("consul://?stale=1", "a:8500", "", "consul://a:8500?stale=1");
+        check("consul:", "a:8501", "true", "consul-tls://a:8501");
+        check("consul:", "https://a:8501/ui", "", "consul-tls://a:8501");
+        check("consul:", "https://a", "", "consul-tls://a:443");
+        check("consul:", "a", "", "consul://a:80");
+        check("consul:", "[::1]:8500", "", "consul://[::1]:8500");
+        check("consul:", "[::1]", "", "consul://[::1]:80");
+        check("consul:", "unix:///run/consul.sock", "true", "consul-unix:///run/consul.sock");
+        check("consul:", "", "", "consul://");
+        check("consul:", "", "1", "consul-tls://127.0.0.1:8500");
+        check("consul://b:8500", "a:8500", "true", "consul://b:8500");
+        check("consulkv:///path", "a:8500", "", "consulkv:///path");
     }
 }

@@ -65,7 +65,10 @@ fn flags(options: &Options, environment: &Environment) -> Flags {
         patience: _,
     } = options;
     let texts = [
-        ("registry.uri", Some(backend::translated(uri, *ttl))),
+        (
+            "registry.uri",
+            Some(backend::translated(uri, *ttl, &|name| environment.get(name).map(str::to_owned))),
+        ),
         ("docker.enabled", Some("true".to_owned())),
         ("docker.internal", internal.then(|| "true".to_owned())),
         ("docker.explicit", explicit.then(|| "true".to_owned())),
