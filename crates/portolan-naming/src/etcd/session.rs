@@ -219,17 +219,24 @@ impl Desk<'_> {
                     .written(number, answer.map_err(Failed::from), now)
                     .map_err(|broken| Fault::Broken(broken.to_string()))
             }
-            Answer::Granted(Err(Fault::Late(_))) => {
-                // One that was granted all the same ends by itself.
-                self.state.not_granted();
-                Ok(())
-            }
-            Answer::Granted(granted) => {
-                let LeaseGrantResponse { id, ttl } = granted?;
+            Answer::Granted(Ok(LeaseGrantResponse { id, ttl })) => {
                 tracing::debug!(lease = id, ttl, "lease granted");
                 self.state.granted(form::lease(id), now);
                 Ok(())
             }
+            Answer::Granted(Err(fault)) => match fault.into() {
+                // One that was granted all the same ends by itself.
+                Failed::Late => {
+                    self.state.not_granted();
+                    Ok(())
+                }
+                // Out of space, for one: another connection would not help.
+                Failed::Refused(why) => {
+                    self.state.lease_refused(&why, now);
+                    Ok(())
+                }
+                broken @ (Failed::UnknownLease | Failed::Broken(_)) => Err(Fault::Broken(broken.to_string())),
+            },
             Answer::Asked(id, Err(Fault::Late(_))) => {
                 self.state.not_told(id);
                 Ok(())

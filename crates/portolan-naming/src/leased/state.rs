@@ -31,6 +31,8 @@ pub(crate) const IN_HAND: usize = 1024;
 /// How long after a lost answer a write may still come true: servers give up their own requests after some seconds and an
 /// election.
 const LATE: Duration = Duration::from_secs(30);
+/// How long until a lease that was refused is asked for again.
+const GRANT_AGAIN: Duration = Duration::from_secs(1);
 /// How long until a restoration that was refused is tried again.
 const RESTORE_AGAIN: Duration = Duration::from_secs(1);
 /// How many leases of our own are remembered.
@@ -85,6 +87,8 @@ pub(crate) struct State {
     /// Leases that are or were ours, oldest first.
     own: VecDeque<LeaseId>,
     wants_lease: bool,
+    /// From when on a lease may be asked for.
+    grant_from: Duration,
     /// Everything is to go: nothing is begun or held any more.
     leaving: bool,
     /// Something may come true on the lease after all.
@@ -113,6 +117,7 @@ impl State {
             lease: Lease::None,
             own: VecDeque::new(),
             wants_lease: false,
+            grant_from: Duration::ZERO,
             leaving: false,
             loose: false,
             restore: None,
@@ -218,6 +223,25 @@ impl State {
 
     pub(crate) fn not_granted(&mut self) {
         self.lease = Lease::None;
+    }
+
+    /// The store refuses a lease. Whoever waits for one hears why, and it is asked for again after a while.
+    pub(crate) fn lease_refused(&mut self, why: &str, now: Duration) {
+        tracing::warn!(store = self.traits.name, why, "refuses a lease to register under");
+        self.lease = Lease::None;
+        self.wants_lease = false;
+        self.grant_from = now + GRANT_AGAIN;
+        for order in take(&mut self.parked) {
+            match &order.command {
+                Command::Register(said) => {
+                    if order.tried {
+                        self.suspects.insert(said.id.clone(), now + LATE);
+                    }
+                    self.refuse(order, why);
+                }
+                Command::Drain(..) | Command::Deregister(..) => self.parked.push(order),
+            }
+        }
     }
 
     /// Whether the lease `id` is alive, as it was to be kept alive.
@@ -354,7 +378,8 @@ impl State {
                 }
             }
         }
-        if self.lease == Lease::None && (self.wants_lease || !self.held.is_empty()) {
+        let wants_lease = self.wants_lease || !self.held.is_empty();
+        if self.lease == Lease::None && wants_lease && self.grant_from <= now {
             self.lease = Lease::Granting;
             calls.push(Call::Grant);
         }

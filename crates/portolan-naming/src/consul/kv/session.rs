@@ -177,6 +177,8 @@ impl Desk<'_> {
             }
             // One that was created all the same ends by itself.
             Answer::Granted(Err(Failed::Late)) => self.state.not_granted(),
+            // Another server would refuse it too.
+            Answer::Granted(Err(Failed::Refused(why))) => self.state.lease_refused(&why, now),
             Answer::Asked(session, Ok(alive)) => self.state.asked(session, alive, now),
             Answer::Asked(session, Err(Failed::Late)) => self.state.not_told(session),
             Answer::Renewed(session, Ok(alive)) => {

@@ -269,6 +269,21 @@ fn a_lost_answer_is_no_lost_write() {
 }
 
 #[test]
+fn a_lease_that_is_refused_is_told_and_asked_for_after_a_while() {
+    let (mut etcd, mut state, _mirror) = begun();
+    let mut answer = order(&mut state, Command::Register(said("a")));
+    let grant = state.calls(S);
+    assert!(matches!(grant[..], [Call::Grant]), "{grant:?}");
+    state.lease_refused("no space", S);
+    let told = answer.try_recv().unwrap().unwrap_err().to_string();
+    assert_eq!(told, "registry unavailable: etcd refuses: no space");
+    let mut answer = order(&mut state, Command::Register(said("a")));
+    assert!(state.calls(S + GRANT_AGAIN / 2).is_empty(), "not at once");
+    etcd.run(&mut state, S + GRANT_AGAIN);
+    assert!(answer.try_recv().unwrap().is_ok());
+}
+
+#[test]
 fn what_etcd_refuses_is_told() {
     let (mut etcd, mut state, _mirror) = begun();
     let mut answer = order(&mut state, Command::Register(said("a")));
