@@ -17,11 +17,11 @@ use std::time::Duration;
 use consul_api::{Base64, KeyEntry, KeyOperation, KeyVerb, TxnAnswer, TxnOperation, TxnResult};
 use portolan_model::{After, Entry, Key, KeyValue, Pending, Revision, Step};
 
-use super::DEADLINE;
 use super::config::Flavour;
 use super::line::{Answer, Ask, Line, Server, Trouble};
 use super::reach::Reach;
 use super::wanted::encoded;
+use super::{DEADLINE, DENIED};
 use crate::keys::{self, Basis, Cluster, Keys, Known, follow_on};
 
 /// What Consul says of nothing.
@@ -167,7 +167,8 @@ impl Store {
     fn unwritten(&self, trouble: &Trouble) -> Result<Option<Revision>, keys::Trouble> {
         let said = format!("consul {trouble}");
         match trouble {
-            Trouble::Refused { status: 409, .. } => Ok(None),
+            // A transaction that may not be written has the same status as one that does not hold.
+            Trouble::Refused { status: 409, text } if !text.contains(DENIED) => Ok(None),
             Trouble::Refused { status: 400..=499, .. } => Err(keys::Trouble::Refused(said)),
             // Our own face says so of what it has not done.
             Trouble::Refused { status: 503, .. } if self.flavour == Flavour::Portolan => {
@@ -246,4 +247,36 @@ fn transaction(root: &str, steps: &[Step]) -> Vec<TxnOperation> {
         }
     }
     operations
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_refusal_means() {
+        #[track_caller]
+        fn check(status: u16, text: &str, expect: &str) {
+            let store = Store {
+                flavour: Flavour::Consul,
+                servers: Arc::from(Vec::new()),
+                at: Arc::default(),
+                datacenter: "".into(),
+            };
+            let trouble = Trouble::Refused { status, text: text.to_owned() };
+            let got = match store.unwritten(&trouble) {
+                Ok(_) => "overtaken",
+                Err(keys::Trouble::Refused(_)) => "refused",
+                Err(keys::Trouble::Away(_)) => "away",
+                Err(keys::Trouble::Lost(_)) => "lost",
+            };
+            assert_eq!(got, expect, "{status} {text}");
+        }
+        let error = |what: &str| format!(r#"{{"Results":null,"Errors":[{{"OpIndex":0,"What":"{what}"}}]}}"#);
+        check(409, &error("failed index check for key a"), "overtaken");
+        check(409, &error("Permission denied: token lacks permission 'key:write'"), "refused");
+        check(403, "Permission denied", "refused");
+        check(500, "No cluster leader", "away");
+        check(500, "rpc error", "lost");
+    }
 }

@@ -59,6 +59,8 @@ use job::{Goal, Job};
 
 /// How long a write may take, and how long a first answer.
 const DEADLINE: Duration = Duration::from_secs(9);
+/// What Consul says to whose token does not suffice.
+const DENIED: &str = "Permission denied";
 /// How many writes may wait to be taken up by the driver.
 const QUEUE: usize = 1024;
 

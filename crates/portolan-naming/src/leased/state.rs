@@ -33,7 +33,7 @@ pub(crate) const IN_HAND: usize = 1024;
 const LATE: Duration = Duration::from_secs(30);
 /// How long until a lease that was refused is asked for again.
 const GRANT_AGAIN: Duration = Duration::from_secs(1);
-/// How long until a restoration that was refused is tried again.
+/// How long until a restoration is tried again that was refused, or that compared with what nobody has heard of yet.
 const RESTORE_AGAIN: Duration = Duration::from_secs(1);
 /// How many leases of our own are remembered.
 const OWN_LEASES: usize = 64;
@@ -95,6 +95,10 @@ pub(crate) struct State {
     loose: bool,
     /// Something held may be missing in the store; look from then on.
     restore: Option<Duration>,
+    /// A restoration did not find what it compared with: what comes next may say why.
+    overtaken: bool,
+    /// The revision that was known when a restoration was planned last.
+    planned: i64,
     jobs: VecDeque<Job>,
     /// Orders to look at again when something has changed.
     parked: Vec<Order>,
@@ -121,6 +125,8 @@ impl State {
             leaving: false,
             loose: false,
             restore: None,
+            overtaken: false,
+            planned: 0,
             jobs: VecDeque::new(),
             parked: Vec::new(),
             flying: BTreeMap::new(),
@@ -177,6 +183,9 @@ impl State {
     pub(crate) fn take(&mut self, revision: i64, events: Vec<Event>, now: Duration) {
         let outcome = self.book.take(revision, events);
         self.fold(outcome, false, now);
+        if take(&mut self.overtaken) {
+            self.restore_from(now);
+        }
         let revision = self.book.revision();
         let (seen, unseen) = take(&mut self.unseen).into_iter().partition(|(at, _)| *at <= revision);
         self.unseen = unseen;
@@ -288,7 +297,11 @@ impl State {
             // Somebody was quicker: decide again when more is known.
             (job @ Job::Order(_), Ok((false, _))) => self.again(job, false),
             (Job::Restore, Ok((true, _))) | (Job::Erase(_), Ok((true, _))) => {}
-            (Job::Restore, Ok((false, _))) => self.restore = Some(now),
+            (Job::Restore, Ok((false, _))) if self.book.revision() > self.planned => self.restore_from(now),
+            (Job::Restore, Ok((false, _))) => {
+                self.overtaken = true;
+                self.restore_from(now + RESTORE_AGAIN);
+            }
             (Job::Erase(ids), Ok((false, _))) => self.halve(ids),
             (job, Err(Failed::UnknownLease)) => {
                 match &job {
@@ -302,7 +315,7 @@ impl State {
             (Job::Order(order), Err(Failed::Refused(why))) => self.refuse(order, &why),
             (Job::Restore, Err(Failed::Refused(why))) => {
                 tracing::warn!(store = self.traits.name, why, "refuses to take back what was registered");
-                self.restore = Some(now + RESTORE_AGAIN);
+                self.restore_from(now + RESTORE_AGAIN);
             }
             (Job::Erase(_), Err(Failed::Refused(_))) => {}
             // Perhaps it came true: that will be seen before it is decided again.

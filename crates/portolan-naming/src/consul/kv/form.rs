@@ -6,6 +6,7 @@ use bytes::Bytes;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use super::super::DENIED;
 use super::super::line::Trouble;
 use crate::leased::{Failed, KeyValue, LeaseId, NO_LEASE, Transaction, Write};
 
@@ -102,6 +103,10 @@ pub(super) fn verdict(status: u16, body: &[u8]) -> Result<(bool, i64), Failed> {
     let errors = outcome.errors.unwrap_or_default();
     if errors.iter().any(|error| error.what.contains("invalid session")) {
         return Err(Failed::UnknownLease);
+    }
+    // Nobody was quicker: it may not be written at all.
+    if let Some(denied) = errors.iter().find(|error| error.what.contains(DENIED)) {
+        return Err(Failed::Refused(denied.what.clone()));
     }
     let indexes =
         outcome.results.unwrap_or_default().into_iter().filter_map(|r| r.kv).map(|kv| kv.modify_index);
@@ -204,5 +209,7 @@ mod tests {
         check(409, &error("failed session check, current modify index is 5"), &Ok((false, 0)));
         check(409, &error("failed to lock key, lock is already held"), &Ok((false, 0)));
         check(409, &error("invalid session 0e41"), &Err(Failed::UnknownLease));
+        let denied = "Permission denied: token lacks permission 'key:write'";
+        check(409, &error(denied), &Err(Failed::Refused(denied.to_owned())));
     }
 }

@@ -170,6 +170,41 @@ fn a_lost_lease_is_made_good_in_few_writes_that_nobody_sees() {
     assert!(next.is_none(), "{next:?}");
 }
 
+/// One that is held, and a lease that is granted after the one it was on has ended.
+fn missing() -> (Fake, State) {
+    let (mut etcd, mut state, _mirror) = begun();
+    let _answer = order(&mut state, Command::Register(said("a")));
+    etcd.run(&mut state, S);
+    etcd.end_lease(1);
+    for (revision, events) in take(&mut etcd.events) {
+        state.take(revision, events, S);
+    }
+    state.kept_alive(1, false, S);
+    let grant = state.calls(S);
+    assert!(matches!(grant[..], [.., Call::Grant]), "{grant:?}");
+    state.granted(2, S);
+    etcd.leases = 2;
+    (etcd, state)
+}
+
+#[test]
+fn a_restoration_that_is_overtaken_waits_for_news_or_a_while() {
+    let (mut etcd, mut state) = missing();
+    let (number, _) = the_write(&mut state);
+    state.written(number, Ok((false, 9)), S).unwrap();
+    assert!(state.calls(S).is_empty(), "nothing is known that was not known before");
+    let at = etcd.revision + 1;
+    state.take(at, vec![], S);
+    let (number, _) = the_write(&mut state);
+    state.take(at + 1, vec![], S);
+    state.written(number, Ok((false, 9)), S).unwrap();
+    let (number, _) = the_write(&mut state);
+    state.written(number, Ok((false, 9)), S).unwrap();
+    assert!(state.calls(S).is_empty());
+    etcd.run(&mut state, S + RESTORE_AGAIN);
+    assert_eq!((etcd.count(), state.held()), (1, 1));
+}
+
 /// What is there without waiting.
 fn at_once(watcher: &mut portolan_model::Subscription) -> Option<portolan_model::Change> {
     let mut context = std::task::Context::from_waker(std::task::Waker::noop());

@@ -17,6 +17,11 @@ impl State {
         }
     }
 
+    /// Looks at what is held from then on, if not before.
+    pub(super) fn restore_from(&mut self, at: Duration) {
+        self.restore = Some(self.restore.map_or(at, |known| known.min(at)));
+    }
+
     pub(super) fn is_restoring(&self) -> bool {
         self.flying.values().any(|job| matches!(job, Job::Restore))
     }
@@ -24,6 +29,7 @@ impl State {
     pub(super) fn plan_restoration(&mut self, calls: &mut Vec<Call>) {
         let Lease::Alive(lease) = self.lease else { return };
         self.restore = None;
+        self.planned = self.book.revision();
         let missing = self
             .held
             .values()
