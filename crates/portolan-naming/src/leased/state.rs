@@ -102,7 +102,8 @@ pub(crate) struct State {
     jobs: VecDeque<Job>,
     /// Orders to look at again when something has changed.
     parked: Vec<Order>,
-    flying: BTreeMap<u64, Job>,
+    /// Each with the lease there was when it was sent.
+    flying: BTreeMap<u64, (Job, Option<LeaseId>)>,
     next: u64,
     /// Done, to be answered once they are seen.
     unseen: Vec<(i64, Order)>,
@@ -203,7 +204,7 @@ impl State {
             Lease::None | Lease::Granting => Lease::None,
             Lease::Unconfirmed(id) | Lease::Alive(id) => Lease::Unconfirmed(id),
         };
-        for job in take(&mut self.flying).into_values() {
+        for (job, _) in take(&mut self.flying).into_values() {
             self.again(job, true);
         }
         // They are durable, whenever they will be seen.
@@ -291,7 +292,7 @@ impl State {
         answer: Result<(bool, i64), Failed>,
         now: Duration,
     ) -> Result<(), Failed> {
-        let Some(job) = self.flying.remove(&number) else { return Ok(()) };
+        let Some((job, lease)) = self.flying.remove(&number) else { return Ok(()) };
         match (job, answer) {
             (Job::Order(order), Ok((true, revision))) => self.done(order, revision, now),
             // Somebody was quicker: decide again when more is known.
@@ -305,10 +306,13 @@ impl State {
             (Job::Erase(ids), Ok((false, _))) => self.halve(ids),
             (job, Err(Failed::UnknownLease)) => {
                 match &job {
-                    Job::Order(Order { command: Command::Register(_), .. }) | Job::Restore => {
+                    // It may be about the one before.
+                    Job::Order(Order { command: Command::Register(_), .. }) | Job::Restore
+                        if lease == self.lease() =>
+                    {
                         self.lease_lost(now);
                     }
-                    Job::Order(_) | Job::Erase(_) => {}
+                    Job::Order(_) | Job::Restore | Job::Erase(_) => {}
                 }
                 self.again(job, false);
             }
@@ -445,7 +449,7 @@ impl State {
     fn fly(&mut self, job: Job, txn: Transaction, calls: &mut Vec<Call>) {
         let number = self.next;
         self.next += 1;
-        self.flying.insert(number, job);
+        self.flying.insert(number, (job, self.lease()));
         calls.push(Call::Write(number, txn));
     }
 

@@ -96,7 +96,7 @@ impl State {
 
     /// Those that we deregister just now.
     pub(super) fn leaving(&self) -> BTreeSet<InstanceId> {
-        let flying = self.flying.values().filter_map(|job| match job {
+        let flying = self.flying.values().filter_map(|(job, _)| match job {
             Job::Order(order) => Some(order),
             Job::Restore | Job::Erase(_) => None,
         });
@@ -111,7 +111,7 @@ impl State {
     /// Ids that something is about to be done with.
     pub(super) fn ordered(&self) -> BTreeSet<InstanceId> {
         let mut ids: BTreeSet<_> = self.parked.iter().map(|order| order.command.id().clone()).collect();
-        for job in self.flying.values().chain(&self.jobs) {
+        for job in self.flying.values().map(|(job, _)| job).chain(&self.jobs) {
             match job {
                 Job::Order(order) => {
                     ids.insert(order.command.id().clone());

@@ -188,6 +188,24 @@ fn missing() -> (Fake, State) {
 }
 
 #[test]
+fn a_late_word_about_a_former_lease_leaves_the_new_one() {
+    let (mut etcd, mut state, _mirror) = begun();
+    let mut answers = [said("a"), said("b")].map(|said| order(&mut state, Command::Register(said)));
+    let grant = state.calls(S);
+    etcd.answer(&mut state, grant, S);
+    let writes = state.calls(S);
+    assert_eq!(writes.len(), 2);
+    state.written(0, Err(Failed::UnknownLease), S).unwrap();
+    state.granted(2, S);
+    etcd.leases = 2;
+    state.written(1, Err(Failed::UnknownLease), S).unwrap();
+    assert_eq!(state.lease(), Some(2));
+    etcd.run(&mut state, S);
+    assert!(answers.iter_mut().all(|answer| answer.try_recv().unwrap().is_ok()));
+    assert!(etcd.keys.values().all(|kv| kv.lease == 2));
+}
+
+#[test]
 fn a_restoration_that_is_overtaken_waits_for_news_or_a_while() {
     let (mut etcd, mut state) = missing();
     let (number, _) = the_write(&mut state);

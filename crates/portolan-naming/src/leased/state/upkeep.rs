@@ -23,7 +23,7 @@ impl State {
     }
 
     pub(super) fn is_restoring(&self) -> bool {
-        self.flying.values().any(|job| matches!(job, Job::Restore))
+        self.flying.values().any(|(job, _)| matches!(job, Job::Restore))
     }
 
     pub(super) fn plan_restoration(&mut self, calls: &mut Vec<Call>) {
