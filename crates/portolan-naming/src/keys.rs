@@ -16,8 +16,10 @@ use runtime::Backoff;
 use tokio::sync::{Semaphore, watch};
 use tokio::time::{Instant, sleep, timeout_at};
 
-/// How long a write that changed nothing waits until reads show what it saw.
+/// How long a write that changed nothing waits until reads show what it saw, before it looks again.
 const SETTLING: Duration = Duration::from_secs(1);
+/// Why such a write has no answer.
+const BEHIND: &str = "what is known here is behind what is kept";
 /// How long a transaction may take at least.
 const LEAST: Duration = Duration::from_secs(1);
 
@@ -175,14 +177,14 @@ impl<C: Cluster> Keys<C> {
         let at = |key: &Key| keys.iter().position(|asked| asked == key).and_then(|at| kept.get(at)?.clone());
         let steps = match batch.plan(at) {
             Ok(steps) => steps,
-            Err(conflict) => {
-                self.settle(keys, &kept).await;
-                return Err(conflict);
-            }
+            Err(conflict) if self.settle(keys, &kept, deadline).await => return Err(conflict),
+            Err(_) => return Ok(Tried::Away(BEHIND.to_owned())),
         };
         if !steps.iter().any(Step::is_change) {
-            self.settle(keys, &kept).await;
-            return Ok(Tried::Done(self.known.book.revision()));
+            return Ok(match self.settle(keys, &kept, deadline).await {
+                true => Tried::Done(self.known.book.revision()),
+                false => Tried::Away(BEHIND.to_owned()),
+            });
         }
         self.known.book.check_room(&steps)?;
         // What is begun late is not given up at once: its outcome would not be known.
@@ -197,15 +199,16 @@ impl<C: Cluster> Keys<C> {
         }
     }
 
-    /// Waits until reads show what a write saw: who was refused reads, and must not find what was refused.
-    async fn settle(&self, keys: &[Key], kept: &[Option<Arc<Entry>>]) {
+    /// Waits until reads show what a write saw: who was refused reads, and must not find what was refused. Tells whether they
+    /// do.
+    async fn settle(&self, keys: &[Key], kept: &[Option<Arc<Entry>>], deadline: Instant) -> bool {
         let shows = |key: &Key, kept: &Option<Arc<Entry>>| match (kept, self.known.book.get(key)) {
             (Some(kept), Some(known)) => known.revision >= kept.revision,
             (Some(kept), None) => self.known.book.revision() >= kept.revision,
             (None, known) => known.is_none(),
         };
         let all = |_| keys.iter().zip(kept).all(|(key, kept)| shows(key, kept));
-        self.known.until(Instant::now() + SETTLING, all).await;
+        self.known.until(deadline.min(Instant::now() + SETTLING), all).await
     }
 }
 
@@ -292,9 +295,10 @@ mod tests {
 
     use super::*;
 
-    /// Answers writes as told, and reads with what is known.
+    /// Answers writes as told, and reads with what is known, or what is kept.
     struct Scripted {
         known: Known,
+        kept: Option<Arc<Entry>>,
         answers: Mutex<VecDeque<Result<Option<Revision>, Trouble>>>,
     }
 
@@ -302,7 +306,8 @@ mod tests {
         type Basis = ();
 
         fn read<'a>(&'a self, keys: &'a [Key]) -> Pending<'a, Result<Basis<()>, Trouble>> {
-            let kept = keys.iter().map(|key| self.known.book.get(key)).collect();
+            let kept =
+                keys.iter().map(|key| self.kept.clone().or_else(|| self.known.book.get(key))).collect();
             Box::pin(std::future::ready(Ok(Basis { kept, more: () })))
         }
 
@@ -328,7 +333,7 @@ mod tests {
         let known = Known::default();
         let entry = Entry { key: key(), value: (*b"old").into(), revision: Revision(5) };
         known.reset(Revision(6), vec![Arc::new(entry)]);
-        let cluster = Scripted { known: known.clone(), answers: Mutex::new(answers.into()) };
+        let cluster = Scripted { known: known.clone(), kept: None, answers: Mutex::new(answers.into()) };
         let keys = Keys::new(cluster, known, 1, Duration::from_secs(5));
         let written = keys.put(key(), (*b"new").into(), condition).await;
         let left = keys.cluster.answers.lock().unwrap().len();
@@ -363,9 +368,31 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn who_does_not_see_what_is_kept_says_so() {
+        let entry =
+            |revision| Arc::new(Entry { key: key(), value: (*b"old").into(), revision: Revision(revision) });
+        let known = Known::default();
+        known.reset(Revision(6), vec![entry(5)]);
+        let cluster = Scripted { known: known.clone(), kept: Some(entry(7)), answers: Mutex::default() };
+        let keys = Keys::new(cluster, known.clone(), 1, Duration::from_secs(5));
+        for (condition, effect) in [(Condition::Always, Effect::Check), (Condition::Absent, Effect::Delete)] {
+            let told = keys.do_one(Operation { key: key(), condition, effect }).await.unwrap_err();
+            assert_eq!(told.to_string(), format!("registry unavailable: {BEHIND}"));
+        }
+        // Whoever catches up meanwhile is answered.
+        let check = || Operation { key: key(), condition: Condition::Absent, effect: Effect::Check };
+        let catches_up = async {
+            sleep(3 * SETTLING).await;
+            known.reset(Revision(7), vec![entry(7)]);
+        };
+        let (told, ()) = tokio::join!(keys.do_one(check()), catches_up);
+        assert!(matches!(told, Err(KeyValueError::Conflict { .. })), "{told:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn nothing_is_read_before_it_is_asked_for() {
         let known = Known::default();
-        let cluster = Scripted { known: known.clone(), answers: Mutex::default() };
+        let cluster = Scripted { known: known.clone(), kept: None, answers: Mutex::default() };
         let keys = Keys::new(cluster, known.clone(), 1, Duration::from_secs(5));
         let wanted = || tokio::time::timeout(Duration::from_secs(60), known.wanted());
         assert!(wanted().await.is_err());
