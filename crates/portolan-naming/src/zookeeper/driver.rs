@@ -89,15 +89,26 @@ impl Driver {
     }
 
     /// Runs until shutdown. What is held is removed then; what cannot be, because ZooKeeper is away, goes with its session.
-    pub async fn run(self, shutdown: Shutdown) {
+    pub async fn run(mut self, shutdown: Shutdown) {
         let keys = self.keys.clone();
-        tokio::select! {
-            () = self.drive(shutdown) => {}
+        let last = tokio::select! {
+            last = self.drive(&shutdown) => last,
             never = keys.run() => match never {},
+        };
+        // The follower of keys is gone by now, and with it the other half of the client: nothing keeps the session.
+        if let Some(connection) = last {
+            connection.close().await;
         }
+        let work = &self.work;
+        if !work.held.is_empty() {
+            tracing::warn!("zookeeper: instances stay until their session ends");
+        }
+        work.mirror.end();
+        work.reporter.say(State::Stopped, "");
     }
 
-    async fn drive(mut self, shutdown: Shutdown) {
+    /// Until shutdown. What is left is the connection, if there is one.
+    async fn drive(&mut self, shutdown: &Shutdown) -> Option<Connection> {
         let work = &mut self.work;
         let mut backoff = Backoff::new(Duration::from_millis(20), Duration::from_secs(1));
         let mut resumed: Option<SessionInfo> = None;
@@ -112,14 +123,13 @@ impl Driver {
                     tracing::info!(session = %session.id(), again = resumed.is_some(), "zookeeper: connected");
                     let begun = Instant::now();
                     self.line.send_replace(Some(connection.client.clone()));
-                    let end = Session::new(work, connection.client.clone()).run(&shutdown).await;
+                    let end = Session::new(work, connection.client.clone()).run(shutdown).await;
                     self.line.send_replace(None);
                     resumed = Some(session);
                     match end {
                         End::Shutdown => {
                             work.held.clear();
-                            connection.close().await;
-                            break;
+                            return Some(connection);
                         }
                         End::Lost(state) => {
                             if begun.elapsed() >= LASTING {
@@ -147,11 +157,7 @@ impl Driver {
                 () = tokio::time::sleep(backoff.next(fastrand::u64(..))) => {}
             }
         }
-        if !work.held.is_empty() {
-            tracing::warn!("zookeeper: instances stay until their session ends");
-        }
-        work.mirror.end();
-        work.reporter.say(State::Stopped, "");
+        None
     }
 }
 

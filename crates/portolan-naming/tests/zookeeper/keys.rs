@@ -128,6 +128,19 @@ async fn nothing_is_lost(
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whoever_asked_for_keys_ends_the_session_too() {
+    let ensemble = ZooKeeper::start(1);
+    let opened = Opened::over(&ensemble, "/svc", "session_timeout=40s");
+    opened.keys.put(key("a"), (*b"1").into(), Condition::Always).await.unwrap();
+    assert!(ensemble.has_sessions());
+    opened.close().await;
+    let begun = Instant::now();
+    let ended = async || !ensemble.has_sessions();
+    until(PATIENCE, "the session has ended", ended).await;
+    assert!(begun.elapsed() < Duration::from_secs(10), "long before its timeout");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn keys_are_read_while_zookeeper_is_away() {
     let mut ensemble = ZooKeeper::start(1);
     let opened = Opened::over(&ensemble, "/svc", "timeout=2s");

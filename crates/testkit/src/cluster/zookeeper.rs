@@ -95,6 +95,12 @@ impl ZooKeeper {
         (0..self.servers.size()).find(|n| self.ask(*n, "cons").is_some_and(|told| told.contains(&wanted)))
     }
 
+    /// Whether the ensemble keeps any session: `dump` of whoever leads tells all of them.
+    pub fn has_sessions(&self) -> bool {
+        let told = self.ask(self.leader(), "dump").unwrap_or_default();
+        told.lines().any(|line| line.trim_start().starts_with("0x"))
+    }
+
     /// Ends a session, as if nobody had kept it alive: by joining and closing it.
     pub fn expire(&self, session: i64) {
         // A server that has not heard of the session yet closes the connection.
