@@ -307,7 +307,10 @@ async fn soon<T>(asked: impl Future<Output = Result<T, Trouble>>) -> Result<T, F
 
 async fn written(lines: &Lines, txn: &Transaction, path: &str) -> Result<(bool, i64), Failed> {
     let ask = Ask::put("/v1/txn", form::body(txn).to_string()).or(&[409]);
-    let answer = lines.ask(&ask, READ_LIMIT).await.map_err(|trouble| form::failed(&trouble))?;
+    // On a line of its own, which is not renewed: the first request may have been done, and a second would find its own
+    // change in the way.
+    let mut line = Line::new(Arc::clone(lines.server()));
+    let answer = line.ask(&ask, READ_LIMIT).await.map_err(|trouble| form::failed(&trouble))?;
     let (held, index) = form::verdict(answer.status, &answer.body)?;
     if !held || txn.writes.iter().any(|write| matches!(write, Write::Put { .. })) {
         return Ok((held, index));
@@ -386,5 +389,51 @@ impl Renewal {
         if let Some((_, _, answered)) = &mut self.of {
             *answered = Instant::now();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
+
+    use super::super::super::reach::{Reach, Target};
+    use super::*;
+
+    #[tokio::test]
+    async fn a_transaction_is_sent_once() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let sent = AtomicUsize::new(0);
+        // Answers what is read, and hangs up on what is written.
+        let accepted = stream::unfold(&listener, async |listener| {
+            let (stream, _) = listener.accept().await.unwrap();
+            Some((stream, listener))
+        });
+        let serves = accepted.for_each_concurrent(None, async |mut stream| {
+            let mut request = [0; 4096];
+            while let Ok(length @ 1..) = stream.read(&mut request).await {
+                if request[..length].starts_with(b"PUT /v1/txn") {
+                    sent.fetch_add(1, Ordering::Relaxed);
+                    break;
+                }
+                stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n[]").await.unwrap();
+            }
+        });
+        let servers = vec![Target::Tcp { host: "127.0.0.1".to_owned(), port }];
+        let server = Server::all(&Reach { servers, token: None, tls: None }).remove(0);
+        let lines = Lines::new(server);
+        let asks = async {
+            lines.ask(&Ask::get("/v1/kv/p/?recurse"), READ_LIMIT).await.unwrap();
+            written(&lines, &Transaction::default(), "/v1/kv/p/").await
+        };
+        let told = tokio::select! {
+            told = asks => told,
+            () = serves => panic!("it serves for ever"),
+        };
+        assert!(matches!(told, Err(Failed::Broken(_))), "{told:?}");
+        assert_eq!(sent.load(Ordering::Relaxed), 1);
     }
 }
