@@ -75,6 +75,7 @@ mod tests {
         check(5, "etcdserver: requested lease not found", "lease");
         check(7, "etcdserver: permission denied", "refused");
         check(14, "etcdserver: no leader", "broken");
+        check(3, "auth: revision in header is old", "broken");
         assert_eq!(Failed::from(Fault::Late(Duration::ZERO)), Failed::Late);
     }
 }

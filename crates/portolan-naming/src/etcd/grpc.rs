@@ -5,6 +5,7 @@
 //! future that its owner polls: when it ends, everything on it fails at once.
 
 use std::marker::PhantomData;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
@@ -13,6 +14,7 @@ use h2::{RecvStream, SendStream};
 use http::{HeaderMap, HeaderValue, Method, Request, Uri, header};
 use prost::Message;
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::Notify;
 use tokio::time::{sleep, timeout};
 
 /// The longest message taken. A watch's are split by etcd; a read in pages halves its pages.
@@ -60,7 +62,15 @@ impl Fault {
             Self::TooLong(_) => return true,
             Self::Garbled(_) | Self::Broken(_) | Self::Late(_) => return false,
         };
-        matches!(code, 3 | 7 | 8 | 11)
+        matches!(code, 3 | 7 | 8 | 11) && !self.is_stale_token()
+    }
+
+    /// etcd does not take the token (any more): it has expired, or users or roles have changed since it was made. Nothing
+    /// was done; whoever authenticates anew is served.
+    pub(crate) fn is_stale_token(&self) -> bool {
+        let Self::Status { code, message } = self else { return false };
+        let stale = ["revision in header is old", "revision of auth store is old"];
+        *code == 16 || stale.iter().any(|words| message.contains(words))
     }
 }
 
@@ -77,6 +87,8 @@ pub(crate) struct Client {
     scheme: &'static str,
     authority: String,
     token: Option<HeaderValue>,
+    /// Told when a call's token was not taken.
+    stale: Arc<Notify>,
 }
 
 /// Opens HTTP/2 on `io`. Nothing moves unless the connection is polled.
@@ -88,7 +100,7 @@ pub(crate) async fn open<T: AsyncRead + AsyncWrite + Unpin>(
     let mut builder = h2::client::Builder::new();
     builder.initial_window_size(STREAM_WINDOW).initial_connection_window_size(CONNECTION_WINDOW);
     let (send, connection) = builder.enable_push(false).handshake(io).await?;
-    Ok((Client { send, scheme, authority, token: None }, connection))
+    Ok((Client { send, scheme, authority, token: None, stale: Arc::default() }, connection))
 }
 
 impl Client {
@@ -101,7 +113,7 @@ impl Client {
     }
 
     /// Returns when `method` is not answered in time: a stopped process keeps its sockets open. Any answer is a sign of
-    /// life. It is a call and no HTTP/2 ping, because gRPC servers close on whoever pings more often than they send.
+    /// life. Returns as well when anybody's call on this connection met a token that is of no use. It is a call and no HTTP/2 ping, because gRPC servers close on whoever pings more often than they send.
     pub(crate) async fn listen_for_life(
         &self,
         method: &'static str,
@@ -109,7 +121,10 @@ impl Client {
         patience: Duration,
     ) -> Fault {
         loop {
-            sleep(every).await;
+            tokio::select! {
+                () = sleep(every) => {}
+                () = self.stale.notified() => return Fault::Broken("the token is not valid any more".to_owned()),
+            }
             match self.call::<()>(method, &(), patience).await {
                 Ok(()) | Err(Fault::Status { .. }) => {}
                 Err(fault) => return fault,
@@ -134,7 +149,11 @@ impl Client {
             // The status comes after the message.
             messages.next().await.map(|_| first)
         };
-        timeout(patience, answer).await.map_err(|_| Fault::Late(patience))?
+        let answer = timeout(patience, answer).await.map_err(|_| Fault::Late(patience))?;
+        if self.token.is_some() && answer.as_ref().is_err_and(Fault::is_stale_token) {
+            self.stale.notify_one();
+        }
+        answer
     }
 
     /// A stream both ways. The first message goes with it: etcd says nothing before.
@@ -299,6 +318,13 @@ mod tests {
         assert!(!status(5, "etcdserver: key not found").is_unknown_lease());
         assert!(status(3, "etcdserver: request is too large").is_final());
         assert!(!status(14, "etcdserver: leader changed").is_final());
+        for stale in [
+            status(16, "etcdserver: invalid auth token"),
+            status(3, "auth: revision in header is old"),
+            status(3, "etcdserver: revision of auth store is old"),
+        ] {
+            assert!(stale.is_stale_token() && !stale.is_final(), "{stale}");
+        }
         assert!(!Fault::Broken("reset".to_owned()).is_final());
     }
 }

@@ -134,6 +134,8 @@ impl Etcd {
                 Ok(succeeded.then(|| revision_of(header.map_or(0, |header| header.revision))))
             }
             Err(fault) if fault.is_final() => Err(Trouble::Refused(refusal(&fault))),
+            // It looks at the token before anything else; there is a connection with a new one soon.
+            Err(fault) if fault.is_stale_token() => Err(Trouble::Away(fault.to_string())),
             // The server looks for its leader before it looks at the request.
             Err(Fault::Status { message, .. }) if message == "etcdserver: no leader" => {
                 Err(Trouble::Away(message))

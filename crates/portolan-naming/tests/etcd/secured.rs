@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use portolan_model::{Condition, Key};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use testkit::cluster::etcd::{Etcd, Security};
 
@@ -12,6 +13,23 @@ fn write(directory: &Path, name: &str, text: &str) -> PathBuf {
     let path = directory.join(name);
     fs::write(&path, text).unwrap();
     path
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_token_that_is_taken_no_more_is_renewed() {
+    let cluster = Etcd::start(1);
+    let as_root = |words: &[&str]| cluster.ctl(&[&["--user", "root:pw"], words].concat());
+    cluster.ctl(&["user", "add", "root:pw"]);
+    cluster.ctl(&["user", "grant-role", "root", "root"]);
+    cluster.ctl(&["auth", "enable"]);
+    let handle = Handle::open(&format!("etcd://root:pw@{}/s", cluster.authorities()));
+    let key = || Key::new("a").unwrap();
+    handle.keys.put(key(), (*b"1").into(), Condition::Always).await.unwrap();
+    // Every token is forgotten by that, and nothing but a call tells.
+    as_root(&["auth", "disable"]);
+    cluster.ctl(&["auth", "enable"]);
+    handle.keys.put(key(), (*b"2").into(), Condition::Always).await.unwrap();
+    handle.close().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
