@@ -21,7 +21,7 @@ use super::config::Config;
 use super::key_cut::{Cut, Sight};
 use super::layout::names::{decoded, encoded};
 use super::layout::parent;
-use super::wire::{self, AT_ONCE, children, is_conflict, is_loss, look, mkdir, transaction};
+use super::wire::{self, AT_ONCE, children, is_conflict, is_loss, look, look_at_ours, mkdir, transaction};
 use crate::keys::{Basis, Cluster, Keys, Known, Line, Trouble, connected, follow_on};
 
 /// Writes of one process under way: more would only overtake each other.
@@ -201,8 +201,8 @@ impl Place {
         asked.extend(keys.iter().map(|key| self.path(key)));
         loop {
             client.sync(&self.root).await.map_err(|error| trouble(&error, Trouble::Away))?;
-            let found = look(&client, &asked).await.map_err(|error| trouble(&error, Trouble::Away))?;
-            let mut found = found.into_iter().map(|(_, found)| found);
+            let found = look_at_ours(&client, &asked).await;
+            let mut found = found.map_err(|error| trouble(&error, Trouble::Away))?.into_iter();
             let Some((_, root)) = found.next().flatten() else {
                 let made = mkdir(&client, &self.root, &self.acl).await;
                 made.map_err(|error| trouble(&error, Trouble::Away))?;

@@ -189,17 +189,37 @@ pub(super) async fn children(client: &Client, directories: &[String]) -> Result<
 
 pub(super) type Look = (String, Option<(Vec<u8>, Stat)>);
 
+/// Looks at some paths. What may not be read is as if it were not there.
 pub(super) async fn look(client: &Client, paths: &[String]) -> Result<Vec<Look>, Error> {
+    let found = read_each(client, paths).await?.into_iter().map(Result::ok);
+    Ok(paths.iter().cloned().zip(found).collect())
+}
+
+/// The same of nodes that are all ours to read.
+pub(super) async fn look_at_ours(
+    client: &Client,
+    paths: &[String],
+) -> Result<Vec<Option<(Vec<u8>, Stat)>>, Error> {
+    let found = read_each(client, paths).await?.into_iter().map(|found| match found {
+        Ok(found) => Ok(Some(found)),
+        Err(Error::NoNode) => Ok(None),
+        Err(error) => Err(error),
+    });
+    found.collect()
+}
+
+async fn read_each(client: &Client, paths: &[String]) -> Result<Vec<Result<(Vec<u8>, Stat), Error>>, Error> {
     let mut reader = client.new_multi_reader();
     for path in paths {
         reader.add_get_data(path)?;
     }
     let results = reader.commit().await?;
     let found = |result| match result {
-        MultiReadResult::Data { data, stat } => Some((data, stat)),
-        _ => None,
+        MultiReadResult::Data { data, stat } => Ok((data, stat)),
+        MultiReadResult::Error { err } => Err(err),
+        _ => Err(Error::UnexpectedError("an answer to nothing asked".to_owned())),
     };
-    Ok(paths.iter().cloned().zip(results.into_iter().map(found)).collect())
+    Ok(results.into_iter().map(found).collect())
 }
 
 fn node(layout: &Layout, path: &str, body: &[u8], stat: &Stat) -> Node {

@@ -141,6 +141,21 @@ async fn whoever_asked_for_keys_ends_the_session_too() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_may_not_read_any_more_is_told_so() {
+    let ensemble = ZooKeeper::start(1);
+    let opened = Opened::over(&ensemble, "/svc", "timeout=5s");
+    opened.keys.put(key("a"), (*b"1").into(), Condition::Always).await.unwrap();
+    let owner = Client::connector().with_auth("digest", b"root:pw");
+    let owner = owner.connect(&ensemble.authorities()).await.unwrap();
+    owner.set_acl("/portolan-keys/svc", &Acls::creator_all(), None).await.unwrap();
+    let begun = Instant::now();
+    let refused = opened.keys.put(key("a"), (*b"2").into(), Condition::Always).await.unwrap_err();
+    assert!(refused.to_string().contains("zookeeper refuses"), "{refused}");
+    assert!(begun.elapsed() < Duration::from_secs(4), "long before the timeout");
+    opened.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn keys_are_read_while_zookeeper_is_away() {
     let mut ensemble = ZooKeeper::start(1);
     let opened = Opened::over(&ensemble, "/svc", "timeout=2s");
