@@ -134,10 +134,7 @@ async fn whoever_asked_for_keys_ends_the_session_too() {
     opened.keys.put(key("a"), (*b"1").into(), Condition::Always).await.unwrap();
     assert!(ensemble.has_sessions());
     opened.close().await;
-    let begun = Instant::now();
-    let ended = async || !ensemble.has_sessions();
-    until(PATIENCE, "the session has ended", ended).await;
-    assert!(begun.elapsed() < Duration::from_secs(10), "long before its timeout");
+    assert!(!ensemble.has_sessions(), "the farewell was answered");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
