@@ -14,6 +14,7 @@ mod instance;
 mod key;
 mod key_book;
 mod key_value;
+pub mod origin_meta;
 mod registry;
 mod report;
 pub mod route_meta;

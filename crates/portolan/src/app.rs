@@ -238,6 +238,7 @@ fn follow_engine(
     told.deregister = docker.deregister;
     told.cleanup = docker.cleanup;
     told.reports = config.http.listen.is_some();
+    told.origin = book::tells_origins(config);
     let registrator = registrator::build(told, Arc::new(engine), Arc::clone(registry), board);
     Ok((docker.host.clone(), registrator))
 }

@@ -39,6 +39,12 @@ pub(crate) fn is_embedded(config: &Config) -> bool {
     config.registry.uri == EMBEDDED
 }
 
+/// Whether readers of the registry that `config` names may be told which port of which container an instance is.
+pub(crate) fn tells_origins(config: &Config) -> bool {
+    let uri = config.registry.uri.parse::<RegistryUri>();
+    uri.is_ok_and(|uri| matches!(uri.scheme.as_str(), "zookeeper" | "zookeeper-tls"))
+}
+
 /// Opens the book that `config` names. A cluster that is away is no failure: what was last known is served, and
 /// caught up with later.
 pub(crate) async fn open(config: &Config, board: &StatusBoard) -> Result<Book, Failure> {

@@ -37,6 +37,9 @@ pub struct Config {
     pub cleanup: bool,
     /// Whether instances can report here how they fare: [`Reports`](portolan_model::Reports) are handed over.
     pub reports: bool,
+    /// Say also which port of which container an instance is ([`origin_meta`](portolan_model::origin_meta)): for registries
+    /// whose readers are told.
+    pub origin: bool,
     /// How long after its stop timeout a container that did not end is put back into service.
     pub margins: Margins,
     /// How long one read of the engine or one write to the registry may take.
@@ -74,6 +77,7 @@ impl Config {
             deregister: Deregister::Always,
             cleanup: false,
             reports: false,
+            origin: false,
             margins: Margins { stop: Duration::from_secs(600), signal: Duration::from_secs(10) },
             answer_timeout: Duration::from_secs(10),
         })

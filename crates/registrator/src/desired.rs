@@ -12,6 +12,7 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
+use portolan_model::origin_meta::Origin as Inside;
 use portolan_model::{
     Endpoint, Health, Incarnation, InstanceId, Protocol, Registration, ServiceName, Weight,
 };
@@ -281,6 +282,9 @@ impl<'a> Common<'a, '_> {
         problems.extend(flaws.into_iter().map(ProblemKind::Check));
         let mut meta = said.rest();
         labels.ask_for_route(port, front, &mut meta);
+        if config.origin {
+            Inside { container: container.hostname.clone(), port: port.number }.put(&mut meta);
+        }
         within_limits(&mut tags, &mut meta, &mut problems);
         let weight = labels.get(port.number, "weight").or(meta.get("weight").map(String::as_str));
         let weight = match weight.map(|text| (text, text.trim().parse())) {

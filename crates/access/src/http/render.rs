@@ -1,7 +1,7 @@
 //! How instances look in Consul's forms.
 //!
-//! `Meta` is the user's own, so that what was read can be registered again without change; what else Portolan knows is
-//! in the object `Portolan` beside it. Draining looks like Consul's maintenance mode: clients that know nothing of
+//! `Meta` is the user's own, so that what was read can be registered again without change (what a registrator says of
+//! containers for other readers is not in it); what else Portolan knows is in the object `Portolan` beside it. Draining looks like Consul's maintenance mode: clients that know nothing of
 //! draining stop using the instance at once.
 
 use std::collections::BTreeMap;
@@ -13,6 +13,7 @@ use consul_api::{
     AgentConfig, AgentMember, AgentSelf, AgentService, CatalogService, CheckDefinition, CheckStatus,
     HealthCheck, Node, Particulars, ServiceEntry, TaggedAddress, Weights,
 };
+use portolan_model::origin_meta::Origin;
 use portolan_model::{Endpoint, Health, Host, Instance, Phase, Protocol, Registration, Revision, Weight};
 use serde::Serialize;
 use serde_json::ser::{PrettyFormatter, Serializer};
@@ -72,11 +73,13 @@ impl Site {
         let Instance { registration, phase, created: _, modified: _ } = instance;
         let Registration { id, service, endpoint, tags, meta, weight, .. } = registration;
         let Registration { protocol: _, zone: _, owner: _, incarnation: _, health: _, .. } = registration;
+        let mut shown = meta.clone();
+        Origin::take(&mut shown);
         AgentService {
             id: id.to_string(),
             service: service.to_string(),
             tags: tags.iter().cloned().collect(),
-            meta: meta.clone(),
+            meta: shown,
             port: endpoint.port.into(),
             address: endpoint.host.to_string(),
             tagged_addresses: tagged_addresses(endpoint),

@@ -30,7 +30,7 @@ fn serf_health() -> Value {
 async fn an_entry_has_consuls_shape() {
     let face = Running::start();
     face.register(
-        r#"{"ID":"web-1","Name":"web","Address":"10.0.0.2","Port":81,"Tags":["b","a"],"Meta":{"k":"v"},
+        r#"{"ID":"web-1","Name":"web","Address":"10.0.0.2","Port":81,"Tags":["b","a"],"Meta":{"k":"v","portolan-container":"c","portolan-port":"80"},
             "Weights":{"Passing":5,"Warning":2}}"#,
     )
     .await;

@@ -161,6 +161,15 @@ fn internal() -> Config {
 }
 
 #[test]
+fn which_port_of_which_container() {
+    let config = Config { origin: true, ..config() };
+    let said = " portolan-container=0123456789ab portolan-port=80";
+    let line = |id: &str| format!("nginx {id} 10.0.0.9:32768{said}");
+    check_with(&config, web(), &[&line("H:web:80")]);
+    check_with(&config, web().env(&["SERVICE_ID=x"]), &[&line("x")]);
+}
+
+#[test]
 fn ports() {
     check(web(), &["nginx H:web:80 10.0.0.9:32768"]);
     check(web().no_ports(), &[]);

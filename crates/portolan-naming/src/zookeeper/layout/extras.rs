@@ -31,6 +31,9 @@ pub(super) struct Extras {
     protocol: Protocol,
     #[serde(default)]
     health: Health,
+    /// The format's own members say what the instance is inside its container, because its owner said so.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(super) origin: bool,
 }
 
 /// What a format's own members say, and the path.
@@ -66,6 +69,7 @@ impl Extras {
             zone: zone.clone(),
             protocol: *protocol,
             health: *health,
+            origin: false,
         }
     }
 
@@ -76,7 +80,8 @@ impl Extras {
     }
 
     pub(super) fn with(self, plain: Plain) -> Said {
-        let Self { version: _, id, owner, incarnation, phase, weight, zone, protocol, health } = self;
+        let Self { version: _, id, owner, incarnation, phase, weight, zone, protocol, health, origin: _ } =
+            self;
         let Plain { service, endpoint, tags, meta } = plain;
         let registration = Registration {
             id,

@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use portolan_model::origin_meta::Origin;
 use portolan_model::{Endpoint, Health, InstanceId, Phase, Registration};
 use serde::{Deserialize, Serialize};
 
@@ -23,7 +24,7 @@ struct Written<'a> {
     #[serde(rename = "ContainerID")]
     container_id: &'a str,
     tags: &'a BTreeSet<String>,
-    attrs: &'a BTreeMap<String, String>,
+    attrs: BTreeMap<String, String>,
     portolan: Extras,
 }
 
@@ -33,6 +34,9 @@ struct Written<'a> {
 struct Found {
     tags: Option<BTreeSet<String>>,
     attrs: Option<BTreeMap<String, String>>,
+    private_port: Option<serde_json::Value>,
+    #[serde(rename = "ContainerID")]
+    container_id: Option<serde_json::Value>,
     portolan: Option<serde_json::Value>,
 }
 
@@ -45,16 +49,20 @@ pub(super) fn names(endpoint: &Endpoint) -> Vec<String> {
 }
 
 pub(super) fn body(registration: &Registration, phase: Phase) -> Vec<u8> {
-    let (container, private_port) = origin(registration.id.as_str());
+    let mut attrs = registration.meta.clone();
+    let said = Origin::take(&mut attrs);
+    let mut extras = Extras::of(registration, phase);
+    extras.origin = said.is_some();
+    let origin = said.unwrap_or_else(|| guessed(registration));
     let written = Written {
         name: registration.service.as_str(),
         ip: registration.endpoint.host.to_string(),
         public_port: registration.endpoint.port,
-        private_port: private_port.unwrap_or(registration.endpoint.port),
-        container_id: container,
+        private_port: origin.port,
+        container_id: &origin.container,
         tags: &registration.tags,
-        attrs: &registration.meta,
-        portolan: Extras::of(registration, phase),
+        attrs,
+        portolan: extras,
     };
     // Nothing in it can fail to be written.
     serde_json::to_vec(&written).unwrap_or_default()
@@ -66,9 +74,17 @@ pub(super) fn read(place: &Place<'_>, body: &[u8]) -> Option<Said> {
     let endpoint = Endpoint { host: host.parse().ok()?, port: port.parse().ok().filter(|_| digits)? };
     let found: Found = serde_json::from_slice(body).unwrap_or_default();
     let service = place.service.clone();
-    let (tags, meta) = (found.tags.unwrap_or_default(), found.attrs.unwrap_or_default());
+    let (tags, mut meta) = (found.tags.unwrap_or_default(), found.attrs.unwrap_or_default());
+    let extras = Extras::parse(found.portolan);
+    if extras.as_ref().is_some_and(|extras| extras.origin) {
+        let port = found.private_port.and_then(|port| u16::try_from(port.as_u64()?).ok());
+        let container = found.container_id.and_then(|id| Some(id.as_str()?.to_owned()));
+        if let Some((port, container)) = port.zip(container) {
+            Origin { container, port }.put(&mut meta);
+        }
+    }
     let plain = Plain { service, endpoint, tags, meta };
-    match Extras::parse(found.portolan) {
+    match extras {
         Some(extras) => Some(extras.with(plain)),
         // An endpoint may be in several services, and an id is one instance in the whole registry.
         None => {
@@ -77,12 +93,15 @@ pub(super) fn read(place: &Place<'_>, body: &[u8]) -> Option<Said> {
     }
 }
 
-/// Container and port of an id `host:container:port[:udp]`, as registrators make them; else the whole id.
-fn origin(id: &str) -> (&str, Option<u16>) {
+/// What the id says of a registration that does not say it itself: container and port of `host:container:port[:udp]`, else
+/// the whole id and the port that is reached.
+fn guessed(registration: &Registration) -> Origin {
+    let (id, reached) = (registration.id.as_str(), registration.endpoint.port);
     let rest = id.strip_suffix(":udp").unwrap_or(id);
     let parsed = rest.rsplit_once(':').and_then(|(rest, port)| {
         let (_, container) = rest.split_once(':')?;
-        Some((container, Some(port.parse().ok()?)))
+        Some((container, port.parse().ok()?))
     });
-    parsed.unwrap_or((id, None))
+    let (container, port) = parsed.unwrap_or((id, reached));
+    Origin { container: container.to_owned(), port }
 }

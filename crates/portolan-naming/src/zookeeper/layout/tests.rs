@@ -1,3 +1,4 @@
+use portolan_model::origin_meta::Origin;
 use portolan_model::{Endpoint, Health, Incarnation, InstanceId, Owner, Protocol, Weight, Zone};
 
 use super::*;
@@ -48,6 +49,38 @@ fn what_is_written_is_fixed_and_read_back() {
             r#"{{"name":"订单","id":"h:web:80","address":"10.0.0.9","port":32768,"sslPort":null,"payload":{{"Tags":["a","b"],"Attrs":{{"k":"\"v\""}},"Portolan":{extras}}},"registrationTimeUTC":1234,"serviceType":"DYNAMIC","uriSpec":null}}"#
         ),
     );
+}
+
+#[test]
+fn what_an_instance_is_in_its_container_is_told_in_the_members_for_that() {
+    let mut registration = registration();
+    registration.id = InstanceId::new("chosen").unwrap();
+    let path = "/services/订单/10.0.0.9:32768";
+    let told = |registration: &Registration, format| -> serde_json::Value {
+        let body = layout(format).body(registration, Phase::Adult, 1);
+        let path = layout(format).candidates(registration).swap_remove(0);
+        let read = layout(format).read(&path, &body).unwrap();
+        assert_eq!(read.registration, *registration);
+        serde_json::from_slice(&body).unwrap()
+    };
+    let unsaid = told(&registration, Format::Registrator);
+    assert_eq!((&unsaid["PrivatePort"], &unsaid["ContainerID"]), (&32768.into(), &"chosen".into()));
+
+    let plain = registration.meta.clone();
+    Origin { container: "3f2a9c".to_owned(), port: 8080 }.put(&mut registration.meta);
+    let said = told(&registration, Format::Registrator);
+    assert_eq!((&said["PrivatePort"], &said["ContainerID"]), (&8080.into(), &"3f2a9c".into()));
+    assert_eq!(said["Attrs"], serde_json::to_value(&plain).unwrap());
+    told(&registration, Format::Curator);
+
+    // What others wrote so is no word of ours, and a member that makes no sense costs nothing but itself.
+    let read = |body: &str| layout(Format::Registrator).read(path, body.as_bytes()).unwrap();
+    let foreign = read(r#"{"PrivatePort":8080,"ContainerID":"c","Attrs":{"a":"b"}}"#);
+    assert_eq!(foreign.registration.meta, [("a".to_owned(), "b".to_owned())].into());
+    let odd = String::from_utf8(layout(Format::Registrator).body(&registration, Phase::Adult, 1)).unwrap();
+    let odd = read(&odd.replace(r#""PrivatePort":8080"#, r#""PrivatePort":"x""#));
+    assert!(odd.ours);
+    assert_eq!(odd.registration.meta, plain);
 }
 
 #[test]
