@@ -111,16 +111,37 @@ fn scalar(setting: &Setting, value: &DeValue<'_>) -> Result<String, String> {
             Ok(number.as_str().replace('_', ""))
         }
         (Kind::Switch, DeValue::Boolean(switch)) => Ok(switch.to_string()),
-        (Kind::List, DeValue::Array(items)) => {
+        (Kind::List | Kind::Tags, DeValue::Array(items)) => {
             let texts: Option<Vec<&str>> = items.iter().map(|item| item.get_ref().as_str()).collect();
-            texts.map(|texts| texts.join(",")).ok_or_else(|| "must hold texts in quotes only".to_owned())
+            let texts = texts.ok_or_else(|| "must hold texts in quotes only".to_owned())?;
+            match setting.kind {
+                Kind::Tags => Ok(texts.into_iter().map(one_tag).collect::<Vec<_>>().join(",")),
+                _ => Ok(texts.join(",")),
+            }
         }
-        (Kind::List, other) => Err(format!("must be a list of texts in quotes, not {}", kind(other))),
+        (Kind::List | Kind::Tags, other) => {
+            Err(format!("must be a list of texts in quotes, not {}", kind(other)))
+        }
         (Kind::Count, other) => Err(format!("must be a whole number, not {}", kind(other))),
         (Kind::Switch, other) => Err(format!("must be true or false, not {}", kind(other))),
         (_, DeValue::String(text)) => Ok(text.clone().into_owned()),
         (_, other) => Err(format!("must be a text in quotes, not {}", kind(other))),
     }
+}
+
+/// A list's own commas separate tags, a tag's commas are its own. A template is left as it is: what it prints is a list.
+fn one_tag(text: &str) -> String {
+    if text.contains("{{") {
+        return text.to_owned();
+    }
+    let mut tag = String::with_capacity(text.len());
+    for c in text.chars() {
+        if c == ',' && !tag.ends_with('\\') {
+            tag.push('\\');
+        }
+        tag.push(c);
+    }
+    tag
 }
 
 /// The type of a value, with its article.

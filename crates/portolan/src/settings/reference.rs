@@ -75,7 +75,7 @@ fn row(setting: &Setting) -> String {
         }
         Kind::Path => "path in quotes".to_owned(),
         Kind::Text => "text in quotes".to_owned(),
-        Kind::List => "list of texts, `[\"a\", \"b\"]`".to_owned(),
+        Kind::List | Kind::Tags => "list of texts, `[\"a\", \"b\"]`".to_owned(),
     };
     let fallback = match setting.fallback {
         Fallback::Is("") => "none".to_owned(),

@@ -53,6 +53,8 @@ pub(crate) enum Kind {
     Text,
     /// Texts: a list in the file, commas between them elsewhere.
     List,
+    /// The same, and one of them may hold a comma: `\,` elsewhere.
+    Tags,
 }
 
 /// What holds when nobody says anything.
@@ -92,7 +94,7 @@ impl Kind {
             Self::Choice(_) => "WORD",
             Self::Path => "PATH",
             Self::Text => "TEXT",
-            Self::List => "TEXT,…",
+            Self::List | Self::Tags => "TEXT,…",
         }
     }
 }
@@ -432,7 +434,7 @@ pub(crate) const SETTINGS: &[Setting] = &[
     Setting {
         key: "docker.tags",
         flag: Flag::Takes("tags"),
-        kind: Kind::List,
+        kind: Kind::Tags,
         fallback: Fallback::Is(""),
         about: "Tags added to every instance that is registered; also a template over its container, as gliderlabs/registrator's `-tags`: \
                 `{{.Config.Image}},{{mIndex \"team\" .Config.Labels}}`.",

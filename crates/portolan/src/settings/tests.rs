@@ -142,6 +142,9 @@ fn lists_and_the_gateways_own_defaults() {
         .unwrap();
     assert_eq!(got.config.docker.tags.source(), "a, b");
     assert_eq!(got.config.proxy.trusted_proxies.len(), 1);
+    let got =
+        settle(&[], &Environment::default(), r#"docker.tags = ["a,b", 'c\,d', '{{.Name}},x', "e"]"#).unwrap();
+    assert_eq!(got.config.docker.tags.source(), r"a\,b,c\,d,{{.Name}},x,e");
     let got = settle(&[], &Environment::default(), "proxy.trusted_proxies = ['10.0.0.0/99']");
     assert!(got.unwrap_err().starts_with("p.toml:1: proxy.trusted_proxies: "));
 

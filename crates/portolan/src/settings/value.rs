@@ -88,8 +88,11 @@ impl Parse for String {
             length if length > TEXT_LIMIT => {
                 Err(format!("has {length} bytes; at most {TEXT_LIMIT} are allowed"))
             }
-            _ if text.contains(char::is_control) => Err(format!("{text:?} holds a control character")),
-            _ => Ok(text.to_owned()),
+            // The text is not repeated: a registry URI has its token in it.
+            _ => match text.chars().position(char::is_control) {
+                Some(before) => Err(format!("character {} is a control character", before + 1)),
+                None => Ok(text.to_owned()),
+            },
         }
     }
 }
@@ -219,6 +222,12 @@ mod tests {
         check("1s ", Err("number with a unit"));
         check("366d", Err("longer than a year"));
         check("99999999999999999d", Err("longer than a year"));
+    }
+
+    #[test]
+    fn what_is_wrong_with_a_text_does_not_repeat_it() {
+        let said = String::parse("consul://h?token=s3cret\n").unwrap_err();
+        assert_eq!(said, "character 24 is a control character");
     }
 
     #[test]
