@@ -228,6 +228,7 @@ fn follow_engine(
     let mut told = registrator::Config::new(&config.http.node)
         .map_err(|error| Failure::failed(format_args!("--node {:?}: {error}", config.http.node)))?;
     told.ip = docker.ip;
+    told.own_name.clone_from(&docker.own_name);
     told.force_ip = docker.force_ip;
     told.internal = docker.internal;
     told.explicit = docker.explicit;

@@ -17,6 +17,9 @@ pub struct Config {
     pub hostname: String,
     /// The address of this host: what a port published on every address is registered with.
     pub ip: IpAddr,
+    /// This host's name, where `ip` is only what that resolves to: it is looked up again once a period, and `ip` complained of while
+    /// no other host can reach it. `None`: somebody said `ip`.
+    pub own_name: Option<String>,
     /// Register `ip` also for ports published on one particular address.
     pub force_ip: bool,
     /// Register the container's own address and port in place of the published ones; unpublished ports count then.
@@ -67,6 +70,7 @@ impl Config {
             owner: Owner::new(format!("registrator:{hostname}"))?,
             hostname,
             ip: IpAddr::V4(Ipv4Addr::LOCALHOST),
+            own_name: None,
             force_ip: false,
             internal: false,
             explicit: false,

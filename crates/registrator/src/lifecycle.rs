@@ -1,14 +1,16 @@
-//! The driver. Four loops that share nothing but values: one follows the engine and publishes sights of it, one
-//! follows the registry, one runs checks, and one reconciles whenever any of them has news, and once a period.
+//! The driver. Five loops that share nothing but values: one follows the engine and publishes sights of it, one
+//! follows the registry, one runs checks, one looks up this host's
+//! address where nobody said it, and one reconciles whenever any of them has news, and once a period.
 
 mod condition;
 mod follow;
+mod whereabouts;
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use portolan_model::{Interest, Registry, Reports};
+use portolan_model::{Host, Interest, Registry, Reports};
 use runtime::{Backoff, Nudge, Reconcile, Reporter, Shutdown, StatusBoard, Step};
 use tokio::sync::watch;
 
@@ -24,6 +26,7 @@ use crate::source::ContainerSource;
 use crate::world::Sight;
 use condition::Condition;
 use follow::Follow;
+use whereabouts::Whereabouts;
 
 /// Keeps a registry in step with a container source. Made by [`build`], runs until shutdown.
 pub struct Registrator {
@@ -62,6 +65,7 @@ impl Registrator {
         let follow = Follow::new(&config, source, publish, nudge.clone(), Arc::clone(&condition));
         let keeper = Keeper {
             book: Mutex::new(Book::new(config.owner.clone())),
+            whereabouts: Whereabouts::new(&config),
             config,
             registry,
             sights,
@@ -77,6 +81,7 @@ impl Registrator {
             follow.run(shutdown.clone()),
             keeper.listen(&nudge, shutdown.clone()),
             runner.run(shutdown.clone()),
+            keeper.whereabouts.run(&nudge, shutdown.clone()),
             reconcile.run(shutdown, || keeper.step()),
         );
         keeper.condition.stopped();
@@ -88,6 +93,7 @@ struct Keeper {
     config: Config,
     registry: Arc<dyn Registry>,
     book: Mutex<Book>,
+    whereabouts: Whereabouts,
     sights: watch::Receiver<Arc<Sight>>,
     checks: Checks,
     condition: Arc<Condition>,
@@ -116,7 +122,10 @@ impl Keeper {
     /// Makes the registry hold what the last sight calls for.
     async fn step(&self) -> Step {
         let sight = Arc::clone(&self.sights.borrow());
-        let mut desired = desired(&sight.seen, &self.config);
+        let mut desired = match self.whereabouts.ip() {
+            ip if ip == self.config.ip => desired(&sight.seen, &self.config),
+            ip => desired(&sight.seen, &Config { ip, ..self.config.clone() }),
+        };
         let docket = verdict::judge(&mut desired, &self.checks.verdicts(), &self.book());
         let Some(Plan { actions, conflicts }) = self.plan(&desired, sight.whole) else {
             return Step::Done;
@@ -127,6 +136,13 @@ impl Keeper {
         complaints
             .extend(sight.unreadable.iter().map(|id| format!("the engine does not describe container {id}")));
         complaints.extend(conflicts.iter().map(ToString::to_string));
+        if desired
+            .wanted
+            .values()
+            .any(|wanted| wanted.registration.endpoint.host == Host::Ip(self.whereabouts.ip()))
+        {
+            complaints.extend(self.whereabouts.complaint());
+        }
         if docket.refused > 0 {
             complaints
                 .insert(format!("{} checks are too many; the first {CHECKS_LIMIT} run", docket.refused));

@@ -429,6 +429,32 @@ async fn the_registry_fails_and_comes_back() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_address_that_nobody_said_is_looked_up_again() {
+    let engine = FakeEngine::default();
+    engine.start(container("web"));
+    // An address is a name that resolves to itself, without anybody who would have to be asked.
+    let named = |name: &str| Config { own_name: Some(name.to_owned()), ..config() };
+    let hosts = async |running: &Running| -> Vec<String> {
+        let instances = running.registry.instances().await;
+        instances.iter().map(|instance| instance.endpoint().host.to_string()).collect()
+    };
+    let unknown = run(&engine, &Recorder::default(), named("127.0.1.1"));
+    unknown.reaches(State::Degraded).await;
+    pass(PERIOD * 2).await;
+    assert_eq!(hosts(&unknown).await, ["127.0.0.1"]);
+    let detail = unknown.report().detail;
+    assert!(detail.contains("\"127.0.1.1\"") && detail.ends_with("say -ip"), "{detail}");
+    unknown.stop().await;
+
+    let found = run(&engine, &Recorder::default(), named("192.0.2.7"));
+    found.reaches(State::Degraded).await;
+    pass(PERIOD).await;
+    found.reaches(State::Running).await;
+    assert_eq!(hosts(&found).await, ["192.0.2.7"]);
+    found.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn two_registrators_do_not_fight() {
     let first = Running::with_web().await;
     let same_ids = Config { owner: Owner::new("second").unwrap(), ..config() };

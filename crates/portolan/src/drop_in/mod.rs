@@ -39,18 +39,30 @@ pub(crate) fn run(words: &[String], environment: &Environment) -> Result<(), Fai
         Err(Wrong::Usage(what)) => return Err(Failure::Usage(format!("{what}\n\n{Usage}"))),
         Err(Wrong::Sense(what)) => return Err(Failure::failed(what)),
     };
-    let settled = settings::load(&flags(&options, environment), environment)?;
+    let name = environment.host_name();
+    let mut settled = settings::load(&flags(&options, environment, &name), environment)?;
     if book::is_embedded(&settled.config) {
         return Err(Failure::Usage(
             "embedded: nobody could read it; name a registry others reach, or run `portolan up`".to_owned(),
         ));
     }
     start_log(&settled.config, &settled.warnings)?;
+    let docker = &mut settled.config.docker;
+    if !settled.said.contains("docker.ip") {
+        if docker.ip.is_loopback() && !docker.internal {
+            terminal::complain(format_args!(
+                "the host name {name:?} resolves to no address that other hosts reach: until it does, ports published on \
+                 every address are registered with {}; say -ip",
+                docker.ip
+            ));
+        }
+        docker.own_name = Some(name);
+    }
     block_on(follow(settled.config, options.patience))
 }
 
 /// What the options say, in our settings.
-fn flags(options: &Options, environment: &Environment) -> Flags {
+fn flags(options: &Options, environment: &Environment, name: &str) -> Flags {
     let Options {
         uri,
         internal,
@@ -89,18 +101,9 @@ fn flags(options: &Options, environment: &Environment) -> Flags {
     if environment.get("DOCKER_HOST").is_none() && std::fs::exists(SOCKET).unwrap_or(false) {
         flags = flags.by_default("docker.host", format!("unix://{SOCKET}"));
     }
-    let name = environment.host_name();
-    match own_address(&name) {
+    match own_address(name) {
         Some(address) => flags.by_default("docker.ip", address.to_string()),
-        None => {
-            if ip.is_empty() {
-                terminal::complain(format_args!(
-                    "the host name {name:?} has no address: ports published on every address are registered with \
-                     127.0.0.1; say -ip"
-                ));
-            }
-            flags
-        }
+        None => flags,
     }
 }
 
@@ -108,10 +111,10 @@ fn said(text: &str) -> Option<String> {
     (!text.is_empty()).then(|| text.to_owned())
 }
 
-/// What the host's own name resolves to; its IPv4 address first.
+/// What the host's own name resolves to: an address that others reach if there is one, and IPv4 first.
 fn own_address(name: &str) -> Option<IpAddr> {
     let found: Vec<IpAddr> = (name, 0).to_socket_addrs().ok()?.map(|address| address.ip()).collect();
-    found.iter().find(|ip| ip.is_ipv4()).or_else(|| found.first()).copied()
+    found.into_iter().min_by_key(|ip| (ip.is_loopback(), !ip.is_ipv4()))
 }
 
 async fn follow(config: Config, patience: Option<Duration>) -> Result<(), Failure> {

@@ -69,6 +69,8 @@ pub(crate) struct Docker {
     pub(crate) internal: bool,
     pub(crate) explicit: bool,
     pub(crate) ip: IpAddr,
+    /// No setting: the name that `ip` was found by, where nobody said `ip`.
+    pub(crate) own_name: Option<String>,
     pub(crate) force_ip: bool,
     pub(crate) ip_label: Option<String>,
     pub(crate) network: Option<String>,
@@ -105,6 +107,7 @@ impl Config {
                 internal: false,
                 explicit: false,
                 ip: nowhere.ip(),
+                own_name: None,
                 force_ip: false,
                 ip_label: None,
                 network: None,
