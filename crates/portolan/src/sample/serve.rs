@@ -118,9 +118,11 @@ async fn has_spoken(stream: &TcpStream, shutdown: &Shutdown) -> bool {
             () = async { shutdown.triggered().await; sleep(LAST_CALL).await } => {}
         }
     };
+    // Looked at, not only asked whether it is readable: that is said of a new connection before anybody knows.
+    let mut byte = [0];
     tokio::select! {
         biased;
-        readable = stream.readable() => readable.is_ok(),
+        seen = stream.peek(&mut byte) => seen.is_ok_and(|length| length > 0),
         () = silence => false,
     }
 }

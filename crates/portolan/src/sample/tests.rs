@@ -131,8 +131,15 @@ async fn told_to_stop_it_finishes_what_runs_and_closes_what_idles() {
     // One more that the kernel has accepted and the sample, on this very thread, cannot have.
     let waiting = send(address, "GET / HTTP/1.1\r\nhost: h\r\n\r\n");
     sample.trigger.trigger();
-    let readers = spawn_blocking(move || (rest(idle), rest(running), rest(waiting)));
-    let (idle, running, waiting) = readers.await.unwrap();
+    // And one that comes after that, and speaks only once the sample has it.
+    let mut late = send(address, "");
+    for _ in 0..1000 {
+        tokio::task::yield_now().await;
+    }
+    late.write_all(b"GET / HTTP/1.1\r\nhost: h\r\n\r\n").unwrap();
+    let readers = spawn_blocking(move || (rest(idle), rest(running), rest(waiting), rest(late)));
+    let (idle, running, waiting, late) = readers.await.unwrap();
+    assert!(late.ends_with("This is Service 2.\n"), "{late}");
     assert_eq!(idle, "");
     assert!(running.ends_with("That took 300 ms.\n"), "{running}");
     assert!(waiting.ends_with("This is Service 2.\n"), "{waiting}");
