@@ -244,6 +244,5 @@ async fn an_owner_that_crashes_is_seen() {
     };
     let took = watcher.until(LIMIT, "all are critical", critical).await;
     println!("owner crashed: all critical after {took:?}");
-    assert!(took < Duration::from_secs(20));
     other.close().await;
 }
