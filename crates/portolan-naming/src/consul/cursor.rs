@@ -55,7 +55,7 @@ impl Cursor {
 /// costs a bounded share of both sides' time.
 pub(super) fn pause(moved: Moved, size: usize) -> Duration {
     match moved {
-        Moved::On | Moved::Nowhere => Duration::from_millis(5 + (size / 16_384).min(1000) as u64),
+        Moved::On | Moved::Nowhere => Duration::from_millis(5 + (size / 65_536).min(1000) as u64),
         Moved::Back | Moved::Blind => Duration::from_secs(1),
     }
 }
@@ -83,7 +83,7 @@ mod tests {
     #[test]
     fn no_answer_is_followed_by_the_next_question_at_once() {
         assert!(pause(Moved::On, 0) >= Duration::from_millis(5));
-        assert_eq!(pause(Moved::On, 1 << 20), Duration::from_millis(69));
+        assert_eq!(pause(Moved::On, 1 << 20), Duration::from_millis(21));
         assert_eq!(pause(Moved::On, usize::MAX), Duration::from_millis(1005));
         assert_eq!(pause(Moved::Blind, 0), Duration::from_secs(1));
     }
