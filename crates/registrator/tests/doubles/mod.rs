@@ -48,8 +48,8 @@ pub struct FakeEngine(Arc<Mutex<Engine>>);
 #[derive(Default)]
 struct Engine {
     containers: BTreeMap<ContainerId, Container>,
-    /// What it remembers to have told.
-    log: Vec<Event>,
+    /// What it remembers to have told, and when.
+    log: Vec<(Instant, Event)>,
     listeners: Vec<mpsc::UnboundedSender<Result<Event, SourceError>>>,
     clock: u64,
     /// Events get lost.
@@ -100,7 +100,7 @@ impl FakeEngine {
     pub fn killed(&self, name: &str, signal: u8, age: Duration) {
         let kind = EventKind::Killed(Signal(signal));
         let event = Event { container: container(name).id, kind, at: EngineTime(self.tick()), age };
-        self.engine().log.push(event);
+        self.engine().log.push((Instant::now(), event));
     }
 
     /// Ends a life, and tells.
@@ -134,7 +134,7 @@ impl FakeEngine {
         let mut engine = self.engine();
         if !engine.silent {
             let event = Event { container: id.clone(), kind, at: EngineTime(at), age: Duration::ZERO };
-            engine.log.push(event.clone());
+            engine.log.push((Instant::now(), event.clone()));
             engine.listeners.retain(|listener| listener.send(Ok(event.clone())).is_ok());
         }
     }
@@ -205,8 +205,8 @@ impl ContainerSource for FakeEngine {
             let past: Vec<Event> = engine
                 .log
                 .iter()
-                .filter(|event| since.is_none_or(|since| event.at >= since))
-                .cloned()
+                .filter(|(_, event)| since.is_none_or(|since| event.at >= since))
+                .map(|(told, event)| Event { age: event.age + told.elapsed(), ..event.clone() })
                 .collect();
             // Told once more by the stream, as real engines do.
             past.iter().for_each(|event| tell.send(Ok(event.clone())).unwrap());
