@@ -13,7 +13,7 @@ use zookeeper_client::{Acl, Client, SessionInfo, SessionState};
 
 use super::config::Config;
 use super::connection::{Connection, Refusal};
-use super::jobs::{Job, Jobs};
+use super::jobs::{Job, Jobs, Past};
 use super::key_value::Follower;
 use super::plan::{Known, Plan, Wish};
 use super::session::{End, Session};
@@ -209,8 +209,21 @@ impl Work {
         }
     }
 
+    /// What was written for an instance was found different at the next look: somebody else wrote since, and that stands.
+    /// Where there is no node then, somebody removed it, because our session lives.
+    pub(super) fn undone(&mut self, id: &InstanceId) {
+        if self.held.contains_key(id)
+            && self.jobs.front(id).is_none()
+            && self.table.winner(id).is_none()
+            && let Some(change) = self.table.believe(id)
+        {
+            self.show(vec![change]);
+        }
+        self.respect_others([id.clone()].into());
+    }
+
     /// What the wish of an instance's job leads to.
-    pub(super) fn plan(&self, wish: &Wish, tried: bool) -> Plan {
+    pub(super) fn plan(&self, wish: &Wish, past: Past) -> Plan {
         let now_ms = SystemTime::UNIX_EPOCH.elapsed().map_or(0, |since| since.as_millis());
         let known = Known {
             table: &self.table,
@@ -218,7 +231,7 @@ impl Work {
             former: &self.former,
             now_ms: u64::try_from(now_ms).unwrap_or_default(),
         };
-        known.plan(wish, tried)
+        known.plan(wish, past)
     }
 
     /// Answers an instance's job. What is registered is held as soon as somebody knows.

@@ -20,10 +20,19 @@ pub(super) struct Job {
     pub(super) stage: Stage,
     /// How often a plan turned out to be out of date.
     pub(super) conflicts: u32,
-    /// An attempt may have succeeded without our knowing.
-    pub(super) tried: bool,
+    /// What became of it so far.
+    pub(super) past: Past,
     /// The newest change of the instance since the job began.
     pub(super) told: Option<Revision>,
+}
+
+/// What became of a job so far, as far as its next plan depends on it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Past {
+    /// An attempt may have succeeded without our knowing.
+    pub(super) tried: bool,
+    /// What is known of its nodes is no older than the job.
+    pub(super) asked: bool,
 }
 
 /// How far a job is.
@@ -35,8 +44,8 @@ pub(super) enum Stage {
     Writing,
     /// Its transaction is done; these paths are to be looked at before the answer.
     Settling(BTreeSet<String>),
-    /// Its plan was out of date; these paths are to be looked at before the next.
-    Conflicted(BTreeSet<String>),
+    /// Its plan was out of date, or may have been; these paths are to be looked at before the next.
+    Looking(BTreeSet<String>),
 }
 
 /// See the module's head.
@@ -48,7 +57,7 @@ pub(super) struct Jobs {
 
 impl Job {
     pub(super) fn new(wish: Wish, reply: Option<Reply>) -> Self {
-        Self { wish, reply, stage: Stage::Ready, conflicts: 0, tried: false, told: None }
+        Self { wish, reply, stage: Stage::Ready, conflicts: 0, past: Past::default(), told: None }
     }
 
     /// Whether nobody waits any more.
@@ -104,7 +113,7 @@ impl Jobs {
     /// Transactions under way have failed with their connection: plan again when there is one.
     pub(super) fn restart(&mut self) {
         for job in self.by_id.values_mut().filter_map(VecDeque::front_mut) {
-            job.tried |= job.stage != Stage::Ready;
+            job.past.tried |= job.stage != Stage::Ready;
             job.stage = Stage::Ready;
         }
     }
@@ -116,7 +125,7 @@ impl Stage {
         match self {
             Self::Ready => true,
             Self::Writing => false,
-            Self::Settling(paths) | Self::Conflicted(paths) => !paths.iter().any(|path| is_awaited(path)),
+            Self::Settling(paths) | Self::Looking(paths) => !paths.iter().any(|path| is_awaited(path)),
         }
     }
 }

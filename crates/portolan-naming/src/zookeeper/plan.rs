@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 
 use portolan_model::{Guard, Instance, InstanceId, Limit, Phase, Registration, RegistryError, Revision};
 
+use super::jobs::Past;
 use super::layout::{BODY_LIMIT, Layout};
 use super::table::{Intent, Node, Table};
 
@@ -30,7 +31,10 @@ pub(super) enum Plan {
     Done(Revision),
     /// It cannot be.
     Refuse(RegistryError),
-    /// There is no node; the instance is only shown for the time being. Show it no more.
+    /// No node is known; the instance is only shown for the time being. Its owner may have put it back just now, so these
+    /// paths are to be looked at first, as they are now.
+    Ask(BTreeSet<String>),
+    /// There is no node. Show the instance no more.
     Believe,
     /// Hold it no longer: it is somebody else's.
     LetGo,
@@ -99,8 +103,7 @@ impl Deed {
 }
 
 impl Known<'_> {
-    /// `tried`: whether an earlier attempt may have succeeded without our knowing.
-    pub(super) fn plan(&self, wish: &Wish, tried: bool) -> Plan {
+    pub(super) fn plan(&self, wish: &Wish, past: Past) -> Plan {
         match wish {
             Wish::Register(registration) => match self.table.shown(&registration.id) {
                 Some(known) if is_stale(registration, known) => {
@@ -113,12 +116,16 @@ impl Known<'_> {
                 _ => self.put(registration, *phase),
             },
             Wish::Drain(id, guard) => self.guarded(id, guard, |known| self.drain(known)),
-            Wish::Deregister(id, _) if tried && self.table.shown(id).is_none() => {
+            Wish::Deregister(id, _) if past.tried && self.table.shown(id).is_none() => {
                 Plan::Done(self.table.last())
             }
-            Wish::Deregister(id, guard) => self.guarded(id, guard, |_| {
+            Wish::Deregister(id, guard) => self.guarded(id, guard, |known| {
                 let paths = self.table.claims(id).map(|(path, node)| (path.to_owned(), node.version));
-                self.remove(paths.collect()).map_or(Plan::Believe, Plan::Write)
+                match self.remove(paths.collect()) {
+                    Some(deed) => Plan::Write(deed),
+                    None if past.asked => Plan::Believe,
+                    None => Plan::Ask(self.layout.candidates(&known.registration).into_iter().collect()),
+                }
             }),
             Wish::Discard(id) => {
                 let ours = self.table.claims(id).filter(|(_, node)| node.session == self.table.session);
@@ -283,12 +290,18 @@ mod tests {
 
     #[track_caller]
     fn check(wish: &Wish, expect: &str) {
-        let (table, former) = (table(), [FORMER].into());
+        check_after(&table(), wish, Past::default(), expect);
+    }
+
+    #[track_caller]
+    fn check_after(table: &Table, wish: &Wish, past: Past, expect: &str) {
+        let former = [FORMER].into();
         let layout = Layout { base: String::new(), format: Format::Registrator };
-        let known = Known { table: &table, layout: &layout, former: &former, now_ms: 0 };
-        let got = match known.plan(wish, false) {
+        let known = Known { table, layout: &layout, former: &former, now_ms: 0 };
+        let got = match known.plan(wish, past) {
             Plan::Done(_) => "done".to_owned(),
             Plan::Refuse(error) => error.to_string(),
+            Plan::Ask(paths) => format!("ask {}, {} in all", paths.first().unwrap(), paths.len()),
             Plan::Believe => "believe".to_owned(),
             Plan::LetGo => "let go".to_owned(),
             Plan::Write(deed) => {
@@ -342,5 +355,18 @@ mod tests {
         check(&Wish::Deregister(id("x"), Guard::Anyone), "unknown instance id \"x\"");
         check(&Wish::Discard(id("a")), "farewell delete /web/127.0.0.1:80@4");
         check(&Wish::Discard(id("c")), "done");
+
+        // Its session has ended, and it is kept for a while. Its owner may be back before we hear of it.
+        let mut table = Table::new(Duration::from_secs(3), Duration::ZERO);
+        let said = Said { registration: registration("c", 82), phase: Phase::Adult, ours: true };
+        let node = Node { said: Some(said), version: 4, session: OTHER, created: 1, modified: 1 };
+        for found in [Found::Here(node), Found::Gone { at: 2, farewell: false }] {
+            let sighting = Sighting { path: "/web/127.0.0.1:82".to_owned(), found };
+            table.fold(vec![sighting], |_| Intent::None, Duration::ZERO);
+        }
+        let gone = Wish::Deregister(id("c"), Guard::Anyone);
+        let asked = Past { asked: true, ..Past::default() };
+        check_after(&table, &gone, Past::default(), "ask /web/127.0.0.1:0000000082, 9 in all");
+        check_after(&table, &gone, asked, "believe");
     }
 }

@@ -14,13 +14,13 @@ use futures_util::FutureExt;
 use futures_util::stream::{self, FuturesUnordered, StreamExt};
 use portolan_model::{Change, InstanceId, RegistryError};
 use runtime::{Backoff, Shutdown};
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 use zookeeper_client::{
     AddWatchMode, Client, Error, EventType, PersistentWatcher, SessionState, WatchedEvent,
 };
 
 use super::driver::Work;
-use super::jobs::{Job, Stage};
+use super::jobs::{Job, Past, Stage};
 use super::plan::{Deed, Plan, Wish};
 use super::table::{Found, Sighting};
 use super::wire::{self, Reading};
@@ -33,6 +33,12 @@ const WRITING_LIMIT: usize = 256;
 
 /// How long removing what is held may take at shutdown.
 const FAREWELL: Duration = Duration::from_secs(2);
+
+/// How often it is asked whether the server answers, and how long it may take: there are servers that answer signs of life
+/// and nothing else. One that comes upon the end of a session just as its owner returns to it takes what it is asked
+/// then for ever.
+const ASK_EVERY: Duration = Duration::from_secs(1);
+const SILENCE: Duration = Duration::from_secs(5);
 
 /// How often a write is planned anew because somebody else wrote at the same time.
 const CONFLICTS_LIMIT: u32 = 20;
@@ -69,7 +75,14 @@ pub(super) struct Session<'a> {
 /// What the look under way is about.
 type Awaited = BTreeMap<String, bool>;
 type Looks = Pin<Box<dyn Future<Output = Result<Look, Error>> + Send>>;
-type Written = Pin<Box<dyn Future<Output = (InstanceId, Deed, Result<(), Error>)> + Send>>;
+type Written = Pin<Box<dyn Future<Output = (InstanceId, Attempt, Result<(), Error>)> + Send>>;
+
+/// What was done for a job.
+enum Attempt {
+    /// The server was brought up to date, for a look at these paths.
+    Asked(BTreeSet<String>),
+    Wrote(Deed),
+}
 
 enum Look {
     All(Reading),
@@ -97,7 +110,14 @@ impl<'a> Session<'a> {
 
     /// Runs until the connection ends.
     pub(super) async fn run(mut self, shutdown: &Shutdown) -> End {
-        let end = self.serve(shutdown).await;
+        let (client, root) = (self.client.clone(), self.work.config.layout.root().to_owned());
+        let end = tokio::select! {
+            end = self.serve(shutdown) => end,
+            () = silence(&client, &root) => {
+                tracing::info!(session = %client.session_id(), "zookeeper: the server answers nothing that it is asked");
+                End::Lost(SessionState::Disconnected)
+            }
+        };
         // A transaction under way may have been carried out or not; the next reading will tell.
         self.work.lived = self.lived();
         end
@@ -121,7 +141,7 @@ impl<'a> Session<'a> {
                 }
                 event = changed(&mut self.watcher) => if let Some(end) = self.event(event) { return end },
                 look = looked(&mut self.reading) => self.seen(look),
-                Some((id, deed, outcome)) = self.writing.next() => self.written(&id, &deed, outcome),
+                Some((id, attempt, outcome)) = self.writing.next() => self.tried(&id, attempt, outcome),
                 Some(job) = self.work.commands.recv(), if self.work.jobs.count() < JOBS_LIMIT => {
                     let id = job.wish.id().clone();
                     self.work.jobs.push(job);
@@ -152,7 +172,7 @@ impl<'a> Session<'a> {
                 }
                 Err(error) => {
                     tracing::debug!(%error, "zookeeper: watching failed");
-                    tokio::time::sleep(self.backoff.next(fastrand::u64(..))).await;
+                    sleep(self.backoff.next(fastrand::u64(..))).await;
                 }
             }
         }
@@ -265,7 +285,7 @@ impl<'a> Session<'a> {
     /// Moves the jobs of an instance as far as they go.
     fn advance(&mut self, id: &InstanceId) {
         while let Some(job) = self.work.jobs.front(id) {
-            let (stage, told, tried) = (job.stage.clone(), job.told, job.tried);
+            let (stage, told, past) = (job.stage.clone(), job.told, job.past);
             let (abandoned, conflicts, wish) = (job.is_abandoned(), job.conflicts, job.wish.clone());
             let awaited = self.reading.as_ref().map(|(_, awaited)| awaited);
             let over = stage.is_over(|path| {
@@ -274,30 +294,35 @@ impl<'a> Session<'a> {
             match stage {
                 Stage::Writing => return,
                 Stage::Settling(_) => {
-                    if !over && !matches!(self.work.plan(&wish, true), Plan::Done(_)) {
+                    let tried = Past { tried: true, ..past };
+                    let done = matches!(self.work.plan(&wish, tried), Plan::Done(_));
+                    if !over && !done {
                         return;
                     }
                     let shown = self.work.table.shown(id).map(|instance| instance.modified);
                     let revision = shown.or(told).unwrap_or(self.work.table.last());
                     self.work.finish(id, Ok(revision));
+                    if !done {
+                        self.work.undone(id);
+                    }
                 }
-                Stage::Conflicted(_) if !over => return,
-                Stage::Conflicted(_) if conflicts > CONFLICTS_LIMIT => {
+                Stage::Looking(_) if !over => return,
+                Stage::Looking(_) if conflicts > CONFLICTS_LIMIT => {
                     let busy = format!("instance {id:?} is written by others all the time");
                     self.work.finish(id, Err(RegistryError::Unavailable(busy.into())));
                 }
-                Stage::Ready | Stage::Conflicted(_) if abandoned => self.work.abandon(id),
+                Stage::Ready | Stage::Looking(_) if abandoned => self.work.abandon(id),
                 // Somebody has registered it since.
-                Stage::Ready | Stage::Conflicted(_)
+                Stage::Ready | Stage::Looking(_)
                     if matches!(wish, Wish::Discard(_)) && self.work.held.contains_key(id) =>
                 {
                     self.work.finish(id, Ok(self.work.table.last()));
                 }
-                Stage::Ready | Stage::Conflicted(_) => {
+                Stage::Ready | Stage::Looking(_) => {
                     if !self.fresh || self.writing.len() >= WRITING_LIMIT {
                         return;
                     }
-                    let plan = self.work.plan(&wish, tried);
+                    let plan = self.work.plan(&wish, past);
                     self.execute(id, plan);
                 }
             }
@@ -320,31 +345,50 @@ impl<'a> Session<'a> {
                 self.work.held.remove(id);
                 self.work.finish(id, Ok(last));
             }
+            Plan::Ask(paths) => {
+                let (client, root) = (self.client.clone(), self.work.config.layout.root().to_owned());
+                self.attempt(id, Attempt::Asked(paths), async move { client.sync(&root).await });
+            }
             Plan::Write(deed) => {
-                if let Some(job) = self.work.jobs.front(id) {
-                    job.stage = Stage::Writing;
-                }
-                let (client, acl, id) = (self.client.clone(), self.work.acl.clone(), id.clone());
-                self.writing.push(Box::pin(async move {
-                    let outcome = wire::write(client, deed.clone(), acl).await;
-                    (id, deed, outcome)
-                }));
+                let write = wire::write(self.client.clone(), deed.clone(), self.work.acl.clone());
+                self.attempt(id, Attempt::Wrote(deed), write);
             }
         }
     }
 
-    fn written(&mut self, id: &InstanceId, deed: &Deed, outcome: Result<(), Error>) {
+    fn attempt(
+        &mut self,
+        id: &InstanceId,
+        attempt: Attempt,
+        outcome: impl Future<Output = Result<(), Error>> + Send + 'static,
+    ) {
+        if let Some(job) = self.work.jobs.front(id) {
+            job.stage = Stage::Writing;
+        }
+        let id = id.clone();
+        self.writing.push(Box::pin(async move { (id, attempt, outcome.await) }));
+    }
+
+    fn tried(&mut self, id: &InstanceId, attempt: Attempt, outcome: Result<(), Error>) {
         let Some(job) = self.work.jobs.front(id) else { return };
-        let paths: BTreeSet<_> = deed.paths().map(str::to_owned).collect();
+        let (paths, farewell, wrote): (BTreeSet<_>, _, _) = match attempt {
+            Attempt::Asked(paths) => (paths, false, false),
+            Attempt::Wrote(deed) => (deed.paths().map(str::to_owned).collect(), deed.farewell, true),
+        };
         match outcome {
-            Ok(()) => job.stage = Stage::Settling(paths.clone()),
+            Ok(()) if wrote => job.stage = Stage::Settling(paths.clone()),
+            Ok(()) => {
+                job.past.asked = true;
+                job.stage = Stage::Looking(paths.clone());
+            }
             Err(error) if wire::is_conflict(&error) => {
                 job.conflicts += 1;
-                job.stage = Stage::Conflicted(paths.clone());
+                job.past.asked = true;
+                job.stage = Stage::Looking(paths.clone());
             }
             Err(error) if wire::is_loss(&error) => {
                 tracing::debug!(%id, %error, "zookeeper: write is tried again");
-                job.tried = true;
+                job.past.tried |= wrote;
                 job.stage = Stage::Ready;
                 return self.doubt();
             }
@@ -356,7 +400,7 @@ impl<'a> Session<'a> {
         }
         for path in paths {
             // What events have told stays told.
-            self.dirty.entry(path).or_insert(deed.farewell);
+            self.dirty.entry(path).or_insert(farewell);
         }
         self.advance(id);
     }
@@ -375,10 +419,11 @@ impl<'a> Session<'a> {
             return;
         }
         let work = &*self.work;
-        let deeds = work.held.keys().filter_map(|id| match work.plan(&Wish::Discard(id.clone()), true) {
-            Plan::Write(deed) => Some(deed),
-            _ => None,
-        });
+        let deeds =
+            work.held.keys().filter_map(|id| match work.plan(&Wish::Discard(id.clone()), Past::default()) {
+                Plan::Write(deed) => Some(deed),
+                _ => None,
+            });
         let writes: Vec<_> =
             deeds.map(|deed| wire::write(self.client.clone(), deed, work.acl.clone())).collect();
         let all = stream::iter(writes).buffer_unordered(WRITING_LIMIT).for_each(|outcome| {
@@ -387,7 +432,7 @@ impl<'a> Session<'a> {
             }
             std::future::ready(())
         });
-        if tokio::time::timeout(FAREWELL, all).await.is_err() {
+        if timeout(FAREWELL, all).await.is_err() {
             tracing::warn!("zookeeper: instances stay until their session ends");
         }
     }
@@ -395,6 +440,18 @@ impl<'a> Session<'a> {
     /// How long there were connections. Instances are not given up while ZooKeeper is away.
     fn lived(&self) -> Duration {
         self.work.lived + self.since.elapsed()
+    }
+}
+
+/// Ends when the server has left a question without an answer for too long. What is asked before is answered before, and
+/// whoever leads answers this, so that it tells of all.
+async fn silence(client: &Client, root: &str) {
+    loop {
+        // An error is an answer, or the session's end, which has an event.
+        if timeout(SILENCE, client.sync(root)).await.is_err() {
+            return;
+        }
+        sleep(ASK_EVERY).await;
     }
 }
 

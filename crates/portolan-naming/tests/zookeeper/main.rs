@@ -9,6 +9,7 @@ mod kept;
 mod keys;
 mod neighbours;
 mod secured;
+mod silence;
 mod support;
 mod witnesses;
 

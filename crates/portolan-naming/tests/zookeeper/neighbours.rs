@@ -91,18 +91,29 @@ async fn an_instance_is_taken_over_drained_and_removed_by_others() {
     let client = Client::connect(&ensemble.authorities()).await.unwrap();
     let owner = |path: &'static str| {
         let client = client.clone();
-        async move { client.check_stat(path).await.unwrap().map(|stat| stat.ephemeral_owner) }
+        async move {
+            client.sync("/s").await.unwrap();
+            client.check_stat(path).await.unwrap().map(|stat| stat.ephemeral_owner)
+        }
     };
     assert_eq!(owner("/s/web/10.0.0.1:10001").await, None, "the old place is left");
     assert_eq!(owner("/s/web/10.0.0.1:9").await, owner("/s/web/10.0.0.1:10000").await);
-    // The first loses its session: what others did to its instances stands.
+    // The first loses its session: what others did to its instances, and it has seen, stands.
+    let expected = [(10000, Phase::Adult), (9, Phase::Adult), (10002, Phase::Draining)];
+    let at_first = async || {
+        let found = a.registry.find(ServiceName::new("web").unwrap(), Filter::default()).await.unwrap();
+        found.instances.iter().map(|i| (i.endpoint().port, i.phase)).collect::<Vec<_>>()
+    };
+    until(PATIENCE, "it has seen all of that", async || {
+        let phases = at_first().await;
+        if phases == expected { Ok(()) } else { Err(phases) }
+    })
+    .await;
     let session = owner("/s/web/10.0.0.1:10002").await.unwrap();
     ensemble.expire(session);
     let again = async || owner("/s/web/10.0.0.1:10002").await.is_some_and(|owner| owner != session);
     until(PATIENCE, "it is registered again", again).await;
-    let found = a.registry.find(ServiceName::new("web").unwrap(), Filter::default()).await.unwrap();
-    let phases: Vec<_> = found.instances.iter().map(|i| (i.endpoint().port, i.phase)).collect();
-    assert_eq!(phases, [(10000, Phase::Adult), (9, Phase::Adult), (10002, Phase::Draining)]);
+    assert_eq!(at_first().await, expected);
     b.registry.deregister(instance("web", 2).id, Guard::Anyone).await.unwrap();
     at_a.until("the removal is seen", |ids| ids.len() == 2).await;
     a.close().await;

@@ -101,24 +101,30 @@ impl ZooKeeper {
         told.lines().any(|line| line.trim_start().starts_with("0x"))
     }
 
-    /// Ends a session, as if nobody had kept it alive: by joining and closing it.
+    /// Ends a session, as if nobody had kept it alive: by joining and closing it, until nobody can join it any more. Its
+    /// owner may be quicker to come back to it than the close is to arrive.
     pub fn expire(&self, session: i64) {
+        self.until(|| self.join_and_close(session).filter(|joined| !joined));
+    }
+
+    /// Whether there is such a session to join; if so, its close is sent. `None` when the server does not say.
+    fn join_and_close(&self, session: i64) -> Option<bool> {
+        let mut stream = TcpStream::connect(self.address(self.leader())).ok()?;
+        stream.set_read_timeout(Some(PATIENCE)).ok()?;
+        // protocol version, last transaction seen, timeout, session, password
+        let mut joins = vec![0; 12];
+        joins.extend(10_000_i32.to_be_bytes());
+        joins.extend(session.to_be_bytes());
+        joins.extend(16_i32.to_be_bytes());
+        joins.extend(password(session));
         // A server that has not heard of the session yet closes the connection.
-        self.until(|| {
-            let mut stream = TcpStream::connect(self.address(self.leader())).ok()?;
-            stream.set_read_timeout(Some(PATIENCE)).ok()?;
-            // protocol version, last transaction seen, timeout, session, password
-            let mut joins = vec![0; 12];
-            joins.extend(10_000_i32.to_be_bytes());
-            joins.extend(session.to_be_bytes());
-            joins.extend(16_i32.to_be_bytes());
-            joins.extend(password(session));
-            let told = exchange(&mut stream, &joins)?;
-            assert_eq!(told.get(8..16), Some(&session.to_be_bytes()[..]), "a session that can be joined");
-            // request 1, type -11: close; the connection may end with the answer or before it
-            exchange(&mut stream, &[0, 0, 0, 1, 0xff, 0xff, 0xff, 0xf5]);
-            Some(())
-        });
+        let told = exchange(&mut stream, &joins)?;
+        if told.get(8..16) != Some(&session.to_be_bytes()[..]) {
+            return Some(false);
+        }
+        // request 1, type -11: close; the connection may end with the answer or before it
+        exchange(&mut stream, &[0, 0, 0, 1, 0xff, 0xff, 0xff, 0xf5]);
+        Some(true)
     }
 
     fn mode(&self, n: usize) -> Option<String> {
