@@ -13,6 +13,13 @@ use testkit::cluster::etcd::Etcd;
 use testkit::cluster::zookeeper::ZooKeeper;
 use tokio::task::JoinHandle;
 
+/// How many hosts have an agent of Consul's: an agent's work for one more registration grows with what it has, so that
+/// thousands are spread over agents wherever Consul is used.
+const HOSTS: usize = 10;
+
+/// How often each of thousands of instances gives a sign of life to Consul, in thirds: two cores run all of its servers.
+const CONSUL_TTL: &str = "ttl=5m";
+
 /// How long a write may take: thousands wait for a cluster that takes them one by one.
 const WRITE_LIMIT: &str = "timeout=60s";
 
@@ -80,7 +87,7 @@ impl Backend {
             Kind::Portolan => Self::Portolan(Face::start()),
             Kind::Etcd => Self::Etcd(Etcd::start(3)),
             Kind::ZooKeeper => Self::ZooKeeper(ZooKeeper::start(3)),
-            Kind::Consul => Self::Consul(Consul::start(3)),
+            Kind::Consul => Self::Consul(Consul::start_with_agents(3, HOSTS)),
         }
     }
 
@@ -98,6 +105,14 @@ impl Backend {
             Self::Embedded { .. } => None,
             _ => Some(opened(&self.uri(2))),
         }
+    }
+
+    /// Handles to register many with, and what they stand for where there are several; none where one does for all.
+    pub(crate) fn open_many(&self) -> Option<(Vec<Naming>, String)> {
+        let Self::Consul(cluster) = self else { return None };
+        let hosts =
+            (3..3 + HOSTS).map(|n| opened(&format!("consul://{}?{CONSUL_TTL}", cluster.authority(n))));
+        Some((hosts.collect(), format!("over the agents of {HOSTS} hosts, {CONSUL_TTL}")))
     }
 
     pub(crate) async fn end(self) {

@@ -163,9 +163,10 @@ fn compare(kind: Kind, ours: &Ours, peer: peer::Measured) {
 
 /// What many instances cost.
 async fn many(kind: Kind, backend: &Backend, owner: &Naming, other: &Naming, count: usize) {
+    let (owners, how) = backend.open_many().unwrap_or_else(|| (vec![owner.clone()], String::new()));
     let (before, begun, resident) = (cpu(), Instant::now(), resident());
     let writers = (0..WRITERS).map(|first| {
-        let (registry, mut late) = (Arc::clone(owner.registry()), 0);
+        let (registry, mut late) = (Arc::clone(owners[first % owners.len()].registry()), 0);
         tokio::spawn(async move {
             for n in (first..count).step_by(WRITERS) {
                 let said = registration(&format!("many-{}", n % SERVICES), n);
@@ -186,12 +187,9 @@ async fn many(kind: Kind, backend: &Backend, owner: &Naming, other: &Naming, cou
     if late > 0 {
         line(kind, "of which asked for again", &format!("{late}"));
     }
-    let what = format!("{count} registered");
-    line(
-        kind,
-        &what,
-        &format!("{:.2} s, client CPU {:.2} s", took.as_secs_f64(), (cpu() - before).as_secs_f64()),
-    );
+    let (seconds, cpu_seconds) = (took.as_secs_f64(), (cpu() - before).as_secs_f64());
+    let value = [format!("{seconds:.2} s, client CPU {cpu_seconds:.2} s"), how];
+    line(kind, &format!("{count} registered"), value.join(" ").trim_end());
     let begun = Instant::now();
     until(async || known(other).await == count).await;
     line(kind, "another knows them all after", &format!("{} ms more", begun.elapsed().as_millis()));

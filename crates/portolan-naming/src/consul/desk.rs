@@ -63,6 +63,8 @@ pub(super) struct Desk {
     /// When a write was seen to be done last.
     progress: Option<Instant>,
     home: Option<Home>,
+    /// The home that was lost, until there is another.
+    former: Option<Home>,
     /// No leader answers the home: it is told nothing that it would have to hand on.
     holding: bool,
     /// Servers that were the home and are not back yet: what they are asked they leave without an answer.
@@ -124,6 +126,7 @@ impl Desk {
             read_through: None,
             progress: None,
             home: None,
+            former: None,
             holding: false,
             away: BTreeSet::new(),
             agents: BTreeMap::new(),
@@ -243,7 +246,7 @@ impl Desk {
         self.agents.insert(home.node.clone(), home.at);
         self.away.remove(&home.at);
         self.holding = false;
-        self.home = Some(home);
+        (self.home, self.former) = (Some(home), None);
         self.wanted.values_mut().for_each(|wanted| wanted.renewed = None);
         self.asked.clear();
         self.all_again();
@@ -251,7 +254,9 @@ impl Desk {
 
     /// The agent to register with is gone.
     pub(super) fn unsettle(&mut self) {
-        self.away.extend(self.home.take().map(|home| home.at));
+        let Some(home) = self.home.take() else { return };
+        self.away.insert(home.at);
+        self.former = Some(home);
     }
 
     /// Whether to ask the home for nothing that it would hand to a leader. Afterwards it is asked at once for all that is
@@ -356,20 +361,26 @@ impl Desk {
         self.agenda.due()
     }
 
-    /// Everything that this handle registered, to be deregistered where it is; callers who wait are told.
+    /// Everything that this handle registered, to be deregistered where it is; callers who wait are told. An agent that was
+    /// left may be back without our knowing, and holds what it held.
     pub(super) fn farewell(&mut self) -> Vec<Act> {
         self.queued = 0;
         let jobs = std::mem::take(&mut self.jobs).into_values().flatten();
         jobs.for_each(|job| job.finish(Err(RegistryError::Unavailable("shutting down".into()))));
         let wanted = std::mem::take(&mut self.wanted);
-        let Some(home) = self.home.as_ref().filter(|_| self.config.flavour == Flavour::Consul) else {
+        let home = self.home.as_ref().or(self.former.as_ref());
+        let Some(home) = home.filter(|_| self.config.flavour == Flavour::Consul) else {
             return Vec::new();
         };
-        let removal = |id: InstanceId| {
-            let call = (home.at, Call::Deregister { service_id: id.to_string() });
-            (id, call)
-        };
-        let removals = wanted.into_ids().map(removal).chain(self.removals(home));
+        let removal =
+            |id: &InstanceId, at: At| (id.clone(), (at, Call::Deregister { service_id: id.to_string() }));
+        let held: Vec<InstanceId> = wanted.into_ids().collect();
+        let at_home = held.iter().map(|id| removal(id, home.at));
+        // Then where they were before, if that is not done yet.
+        let strays = held.iter().filter_map(|id| Some(removal(id, *self.strays.get(id)?)));
+        let away = self.away.iter().flat_map(|at| held.iter().map(|id| removal(id, *at)));
+        let before = strays.chain(away).filter(|(_, (at, _))| *at != home.at);
+        let removals = at_home.chain(self.removals(home)).chain(before);
         removals.map(|(id, call)| Act { id, calls: vec![call] }).collect()
     }
 

@@ -352,23 +352,40 @@ impl Loop {
         }
     }
 
+    /// Whether everything is read, and a leader vouches for it.
+    fn reads(&self) -> bool {
+        self.session.is_some() && self.led && self.unread.as_ref().is_some_and(BTreeSet::is_empty)
+    }
+
     fn broken(&mut self, why: String, again: bool) {
-        if let Some(session) = self.session.take() {
+        if let Some(session) = &self.session {
             tracing::info!(server = %session.server(), why, "reading goes on elsewhere or anew");
         }
-        self.unread = None;
-        self.read_since = None;
-        self.desk.read_anew();
-        self.led = true;
+        self.read_no_more();
         let wait = if again {
             Duration::ZERO
         } else {
-            self.reading = (self.reading + 1) % self.servers.len();
+            self.reading = self.next_to_read();
             self.trouble = Some(why);
             self.backoff.next(fastrand::u64(..))
         };
         self.resume = Some(Instant::now() + wait);
         self.report();
+    }
+
+    fn read_from(&mut self, at: At) {
+        self.read_no_more();
+        self.reading = at;
+        self.resume = Some(Instant::now());
+        self.report();
+    }
+
+    fn read_no_more(&mut self) {
+        self.session = None;
+        self.unread = None;
+        self.read_since = None;
+        self.desk.read_anew();
+        self.led = true;
     }
 
     fn done(&mut self, done: &Done) {
@@ -418,6 +435,7 @@ impl Loop {
         self.tasks.abort_all();
         self.mirror.end();
         let acts = self.desk.farewell();
+        self.away.send_modify(BTreeSet::clear);
         let farewells = acts.into_iter().map(|act| {
             let said = acted(self.servers.clone(), Arc::clone(&self.config), act, self.away.subscribe());
             timeout(FAREWELL_CALL, said)

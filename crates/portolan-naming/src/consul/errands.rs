@@ -5,6 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use consul_api::{AgentSelf, AgentService};
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
 use portolan_model::InstanceId;
 use runtime::Backoff;
 use tokio::sync::watch;
@@ -21,8 +23,17 @@ pub(super) const CALL_LIMIT: Duration = Duration::from_secs(3);
 /// How often the home is asked whether it lives, and how long it may think about it.
 const PULSE: Duration = Duration::from_millis(400);
 const PULSE_LIMIT: Duration = Duration::from_secs(1);
+/// How long it may be silent while another server answers the same question: then it is not this machine that is slow.
+const SILENCE: Duration = Duration::from_millis(500);
+/// How much later than the other it may answer.
+const LAG: Duration = Duration::from_millis(100);
+/// How much later than another server it may reach a leader. A question that an agent holds back until then is asked
+/// again within some 450 ms.
+const LED_LAG: Duration = Duration::from_millis(700);
+/// How soon to ask again whether a server reaches a leader.
+const LED_PAUSE: Duration = Duration::from_millis(100);
 /// The longest pause before servers that could not be reached are tried again.
-const SEEK_PAUSE: Duration = Duration::from_millis(500);
+const SEEK_PAUSE: Duration = Duration::from_millis(250);
 
 /// What a task of the driver's own came to.
 pub(super) enum Told {
@@ -128,10 +139,12 @@ pub(super) async fn meet(server: Lines, at: At) -> Told {
 pub(super) async fn revisit(server: Lines, at: At) -> Told {
     let mut backoff = Backoff::new(Duration::from_millis(100), SEEK_PAUSE);
     loop {
-        let answer = server.ask(&Ask::get("/v1/agent/services"), CALL_LIMIT).await;
-        // Before it reaches a leader it does nothing of what it is asked.
-        if is_led(&server).await
-            && let Ok(services) = answer.and_then(|answer| answer.json::<BTreeMap<String, AgentService>>())
+        // Before it reaches a leader it does nothing of what it is asked. As long as it is cut off, no question waits for long,
+        // or it would be found late.
+        if server.ask(&Ask::get("/v1/status/leader"), PULSE_LIMIT).await.is_ok()
+            && is_led(&server).await
+            && let Ok(answer) = server.ask(&Ask::get("/v1/agent/services"), CALL_LIMIT).await
+            && let Ok(services) = answer.json::<BTreeMap<String, AgentService>>()
         {
             let ours = services.into_values().filter(|service| service.meta.contains_key(form::OWNER));
             return Told::Back {
@@ -147,22 +160,90 @@ async fn about(server: &Lines) -> Result<AgentSelf, Trouble> {
     server.ask(&Ask::get("/v1/agent/self"), PULSE_LIMIT).await?.json()
 }
 
-/// Asks the home whether it lives and reaches a leader, until that is otherwise than known. An agent without a leader
-/// lives: what it was told it keeps.
-pub(super) async fn pulse(server: Lines, flavour: Flavour, at: At, known: bool) -> Told {
+/// Asks the home whether it lives and reaches a leader, until it does not any more.
+pub(super) async fn pulse(servers: Vec<Lines>, flavour: Flavour, at: At) -> Told {
     loop {
         sleep(PULSE).await;
-        let ask = Ask::get("/v1/status/leader");
-        let alive = server.ask(&ask, PULSE_LIMIT);
-        let (alive, led) = match flavour {
-            Flavour::Consul => tokio::join!(alive, is_led(&server)),
-            Flavour::Portolan => (alive.await, known),
+        let led = async {
+            Ok(match flavour {
+                Flavour::Consul => is_led(&servers[at]).await,
+                Flavour::Portolan => true,
+            })
         };
-        if let Err(Trouble::Unreachable(why)) = alive {
-            return Told::Lost { at, why };
+        match tokio::try_join!(lives(&servers, at), led) {
+            Err(why) => return Told::Lost { at, why },
+            Ok(((), false)) => return Told::Led { at, led: false },
+            Ok(((), true)) => {}
         }
-        if led != known {
-            return Told::Led { at, led };
+    }
+}
+
+/// Asks a home that no leader answers, until one does. It lives, and keeps what it was told; so it is given up only if it
+/// dies, or if a leader answers another server and this one is late: it may not hear for long how to reach that leader.
+pub(super) async fn unled_pulse(servers: Vec<Lines>, at: At) -> Told {
+    let dies = async {
+        loop {
+            sleep(PULSE).await;
+            if let Err(why) = lives(&servers, at).await {
+                return why;
+            }
         }
+    };
+    let is_late = async {
+        let others = servers.iter().enumerate().filter(|(other, _)| *other != at);
+        let mut others: FuturesUnordered<_> = others
+            .map(|(_, other)| async {
+                until_led(other).await;
+                other.server()
+            })
+            .collect();
+        match others.next().await {
+            Some(other) => {
+                sleep(LED_LAG).await;
+                format!("{}: no leader answers it, while one answers {other}", servers[at].server())
+            }
+            None => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        biased;
+        () = until_led(&servers[at]) => Told::Led { at, led: true },
+        why = dies => Told::Lost { at, why },
+        why = is_late => Told::Lost { at, why },
+    }
+}
+
+async fn until_led(server: &Lines) {
+    while !is_led(server).await {
+        sleep(LED_PAUSE).await;
+    }
+}
+
+/// Asks a server for a sign of life, and others as well once it is late with that. An error says that there is none.
+async fn lives(servers: &[Lines], at: At) -> Result<(), String> {
+    let ask = Ask::get("/v1/status/leader");
+    let late = async {
+        sleep(SILENCE).await;
+        let others = servers.iter().enumerate().filter(|(other, _)| *other != at);
+        let mut others: FuturesUnordered<_> = others
+            .map(|(_, other)| async { other.ask(&ask, PULSE_LIMIT).await.ok().map(|_| other.server()) })
+            .collect();
+        while let Some(answered) = others.next().await {
+            if let Some(other) = answered {
+                sleep(LAG).await;
+                return format!(
+                    "{}: no answer within {SILENCE:?}, while {other} answers",
+                    servers[at].server()
+                );
+            }
+        }
+        std::future::pending().await
+    };
+    tokio::select! {
+        answer = servers[at].ask(&ask, PULSE_LIMIT) => match answer {
+            Err(Trouble::Unreachable(why)) => Err(why),
+            Ok(_) | Err(Trouble::Refused { .. } | Trouble::Nonsense(_)) => Ok(()),
+        },
+        why = late => Err(why),
     }
 }

@@ -18,6 +18,7 @@ use consul_api::{Base64, KeyEntry, KeyOperation, KeyVerb, TxnAnswer, TxnOperatio
 use portolan_model::{After, Entry, Key, KeyValue, Pending, Revision, Step};
 
 use super::config::Flavour;
+use super::leader::{Lead, LeaderWatch};
 use super::line::{Answer, Ask, Line, Server, Trouble};
 use super::reach::Reach;
 use super::wanted::encoded;
@@ -45,6 +46,24 @@ struct Store {
     at: Arc<AtomicUsize>,
     /// As it stands in a query.
     datacenter: Arc<str>,
+}
+
+/// A server, and its place among all.
+struct Turn {
+    at: usize,
+    server: Arc<Server>,
+}
+
+impl Turn {
+    fn line(&self) -> Line {
+        Line::new(Arc::clone(&self.server))
+    }
+}
+
+/// Where a write is asked: where its basis was read.
+struct More {
+    turn: Turn,
+    line: Line,
 }
 
 /// Feeds what is known from a blocking query, on whichever server answers.
@@ -86,19 +105,46 @@ impl Store {
         }
     }
 
-    fn line(&self) -> Line {
-        let at = self.at.load(Ordering::Relaxed) % self.servers.len();
-        Line::new(Arc::clone(&self.servers[at]))
+    fn turn(&self) -> Turn {
+        let at = self.at.load(Ordering::Relaxed);
+        Turn { at, server: Arc::clone(&self.servers[at]) }
     }
 
-    /// This server is of no use now.
-    fn turn_to_another(&self) {
-        self.at.fetch_add(1, Ordering::Relaxed);
+    /// This server is of no use now. Whoever else was at it has perhaps turned away already.
+    fn turn_away(&self, from: &Turn) {
+        let next = (from.at + 1) % self.servers.len();
+        let _others = self.at.compare_exchange(from.at, next, Ordering::Relaxed, Ordering::Relaxed);
     }
 
-    /// Follows one server for as long as it answers. Returns why it does no more.
+    /// Follows one server for as long as it answers, and has the leader that it had. Returns why no longer.
     async fn follow(&self, known: &Known) -> String {
-        let (mut line, root) = (self.line(), self.root());
+        let turn = self.turn();
+        tokio::select! {
+            why = self.query(&turn, known) => why,
+            why = self.is_left(&turn) => why,
+        }
+    }
+
+    /// Ends when a query that waits at a server may have no answer any more.
+    async fn is_left(&self, turn: &Turn) -> String {
+        if self.flavour == Flavour::Portolan {
+            return std::future::pending().await;
+        }
+        let mut leader = LeaderWatch::new(Arc::clone(&turn.server));
+        loop {
+            match leader.next().await {
+                Lead::Led(_) => {}
+                Lead::Moved(leader) => return format!("the leader is {leader} now"),
+                Lead::Gone(trouble) => {
+                    self.turn_away(turn);
+                    return trouble.to_string();
+                }
+            }
+        }
+    }
+
+    async fn query(&self, turn: &Turn, known: &Known) -> String {
+        let (mut line, root) = (turn.line(), self.root());
         let mut index = 0;
         loop {
             // No answer may be older than what is known: also one to a query that waits, for a leader that was elected
@@ -115,34 +161,36 @@ impl Store {
                     index = if at < index { 0 } else { at.max(1) };
                 }
                 Err(trouble) => {
-                    self.turn_to_another();
+                    self.turn_away(turn);
                     return trouble.to_string();
                 }
             }
         }
     }
 
-    async fn read(&self, keys: &[Key]) -> Result<Basis<Line>, keys::Trouble> {
-        let (mut line, root) = (self.line(), self.root());
+    async fn read(&self, keys: &[Key]) -> Result<Basis<More>, keys::Trouble> {
+        let (turn, root) = (self.turn(), self.root());
+        let mut line = turn.line();
         let mut kept = Vec::with_capacity(keys.len());
         for key in keys {
             let name = encoded(&format!("{root}{key}"));
             let ask = nothing_is_an_answer(format!("/v1/kv/{name}?consistent{}", self.datacenter));
             let read = line.ask(&ask, LIMIT).await.and_then(|answer| listed(root, &answer));
-            let (_, found) = read.map_err(|trouble| self.unread(&trouble))?;
+            let (_, found) = read.map_err(|trouble| self.unread(&turn, &trouble))?;
             kept.push(found.into_iter().find(|entry| entry.key == *key));
         }
-        Ok(Basis { kept, more: line })
+        Ok(Basis { kept, more: More { turn, line } })
     }
 
-    async fn write(&self, mut line: Line, steps: &[Step]) -> Result<Option<Revision>, keys::Trouble> {
+    async fn write(&self, more: More, steps: &[Step]) -> Result<Option<Revision>, keys::Trouble> {
+        let More { turn, mut line } = more;
         let refused = |error: serde_json::Error| keys::Trouble::Refused(error.to_string());
         let root = self.root();
         let body = serde_json::to_vec(&transaction(root, steps)).map_err(refused)?;
         let query = self.datacenter.replacen('&', "?", 1);
         let answer = match line.ask(&Ask::put(format!("/v1/txn{query}"), body), LIMIT).await {
             Ok(answer) => answer,
-            Err(trouble) => return self.unwritten(&trouble),
+            Err(trouble) => return self.unwritten(&turn, &trouble),
         };
         let lost = |trouble: Trouble| keys::Trouble::Lost(trouble.to_string());
         let TxnAnswer { results, errors: _ } = answer.json().map_err(lost)?;
@@ -156,15 +204,15 @@ impl Store {
         Ok(Some(Revision(answer.index.unwrap_or_default())))
     }
 
-    fn unread(&self, trouble: &Trouble) -> keys::Trouble {
+    fn unread(&self, turn: &Turn, trouble: &Trouble) -> keys::Trouble {
         if matches!(trouble, Trouble::Refused { status: 401 | 403, .. }) {
             return keys::Trouble::Refused(format!("consul {trouble}"));
         }
-        self.turn_to_another();
+        self.turn_away(turn);
         keys::Trouble::Away(trouble.to_string())
     }
 
-    fn unwritten(&self, trouble: &Trouble) -> Result<Option<Revision>, keys::Trouble> {
+    fn unwritten(&self, turn: &Turn, trouble: &Trouble) -> Result<Option<Revision>, keys::Trouble> {
         let said = format!("consul {trouble}");
         match trouble {
             // A transaction that may not be written has the same status as one that does not hold.
@@ -176,10 +224,11 @@ impl Store {
             }
             // It looks for its leader before it does anything.
             Trouble::Refused { text, .. } if text.contains("No cluster leader") => {
+                self.turn_away(turn);
                 Err(keys::Trouble::Away(said))
             }
             Trouble::Refused { .. } | Trouble::Unreachable(_) | Trouble::Nonsense(_) => {
-                self.turn_to_another();
+                self.turn_away(turn);
                 Err(keys::Trouble::Lost(said))
             }
         }
@@ -187,18 +236,18 @@ impl Store {
 }
 
 impl Cluster for Store {
-    type Basis = Line;
+    type Basis = More;
 
-    fn read<'a>(&'a self, keys: &'a [Key]) -> Pending<'a, Result<Basis<Line>, keys::Trouble>> {
+    fn read<'a>(&'a self, keys: &'a [Key]) -> Pending<'a, Result<Basis<More>, keys::Trouble>> {
         Box::pin(self.read(keys))
     }
 
     fn write<'a>(
         &'a self,
-        line: Line,
+        more: More,
         steps: &'a [Step],
     ) -> Pending<'a, Result<Option<Revision>, keys::Trouble>> {
-        Box::pin(self.write(line, steps))
+        Box::pin(self.write(more, steps))
     }
 }
 
@@ -251,20 +300,17 @@ fn transaction(root: &str, steps: &[Step]) -> Vec<TxnOperation> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::config::Config;
     use super::*;
 
     #[test]
     fn what_a_refusal_means() {
         #[track_caller]
         fn check(status: u16, text: &str, expect: &str) {
-            let store = Store {
-                flavour: Flavour::Consul,
-                servers: Arc::from(Vec::new()),
-                at: Arc::default(),
-                datacenter: "".into(),
-            };
+            let config = Config::from_uri("consul://a,b".parse().unwrap()).unwrap();
+            let Follower { store, .. } = Follower::new(&config.reach, None);
             let trouble = Trouble::Refused { status, text: text.to_owned() };
-            let got = match store.unwritten(&trouble) {
+            let got = match store.unwritten(&store.turn(), &trouble) {
                 Ok(_) => "overtaken",
                 Err(keys::Trouble::Refused(_)) => "refused",
                 Err(keys::Trouble::Away(_)) => "away",

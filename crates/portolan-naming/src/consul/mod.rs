@@ -17,7 +17,7 @@
 //! Consul's *key-value store* keeps instances in quite another way: [`kv`].
 //!
 //! `config` and `reach` say what can be said in a URI, `form` and `row` how an instance looks in Consul, `book` what is known, `wanted`
-//! and `desk` what to ask of whom; `line`, `flow` and `tls` are the connections, `watch`, `cursor` and `changes` the reading,
+//! and `desk` what to ask of whom; `line`, `flow` and `tls` are the connections, `watch`, `cursor`, `changes` and `leader` the reading,
 //! `driver` the loop, `errands` its tasks and `contact` how its home fares.
 
 mod book;
@@ -33,6 +33,7 @@ mod form;
 mod job;
 mod key_value;
 pub mod kv;
+mod leader;
 mod line;
 mod reach;
 mod row;

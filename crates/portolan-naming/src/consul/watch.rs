@@ -15,20 +15,18 @@ use futures_util::{StreamExt, stream};
 use portolan_model::ServiceName;
 use tokio::sync::{mpsc, watch};
 use tokio::task::{AbortHandle, JoinSet};
-use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
 use super::changes::{Delta, changes};
 use super::config::{Config, Flavour};
 use super::cursor::{Cursor, Moved, WAIT_LIMIT, pause};
+use super::leader::{Lead, LeaderWatch};
 use super::line::{Answer, Ask, Line, Server, Trouble};
 use super::row::{Reader, Row};
 use super::wanted::encoded;
 
 /// How long an answer may take that waits for nothing.
 pub(super) const READ_LIMIT: Duration = Duration::from_secs(10);
-/// How often, and how long, to ask whether the server lives and who leads.
-const PROBE: Duration = Duration::from_millis(500);
-const PROBE_LIMIT: Duration = Duration::from_millis(1500);
 /// How many services have a query of their own.
 const FOLLOWERS: usize = 64;
 /// How often to read the services that have no query of their own.
@@ -250,32 +248,17 @@ async fn sweep(context: Context, mut services: watch::Receiver<BTreeSet<ServiceN
     }
 }
 
-/// Asks whether the server lives, and who leads. A query that waits at a server whose leader has changed may wait for
-/// an answer that never comes; so a change of leader is reason to begin anew.
+/// Tells who leads, until that is reason to begin anew.
 async fn probe(context: Context) {
-    let mut line = Line::new(Arc::clone(&context.server));
-    let mut ticks = interval(PROBE);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let (ask, mut known) = (Ask::get("/v1/status/leader"), None);
-    let mut led = true;
+    let mut leader = LeaderWatch::new(Arc::clone(&context.server));
     loop {
-        ticks.tick().await;
-        let leader: String = match line.ask(&ask, PROBE_LIMIT).await {
-            Ok(answer) => answer.json().unwrap_or_default(),
-            Err(Trouble::Refused { .. } | Trouble::Nonsense(_)) => String::new(),
-            Err(trouble @ Trouble::Unreachable(_)) => return context.broken(&trouble).await,
-        };
-        if led == leader.is_empty() {
-            led = !leader.is_empty();
-            context.see(Seen::Led(led)).await;
-        }
-        if leader.is_empty() {
-            continue;
-        }
-        let before = known.replace(leader.clone());
-        if before.is_some_and(|before| before != leader) {
-            let why = format!("the leader is {leader} now");
-            return context.see(Seen::Broken { why, again: true }).await;
+        match leader.next().await {
+            Lead::Led(led) => context.see(Seen::Led(led)).await,
+            Lead::Gone(trouble) => return context.broken(&trouble).await,
+            Lead::Moved(leader) => {
+                let why = format!("the leader is {leader} now");
+                return context.see(Seen::Broken { why, again: true }).await;
+            }
         }
     }
 }

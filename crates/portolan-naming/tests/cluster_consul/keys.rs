@@ -1,8 +1,9 @@
 //! Keys in Consul: the battery, what is really there, and what a fault does to writers.
 
-use std::time::Duration;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
-use portolan_model::{Condition, Key, KeyChange, KeyValueError, Prefix};
+use portolan_model::{Condition, Key, KeyChange, KeyValue, KeyValueError, Prefix};
 use testkit::cluster::Cluster;
 use testkit::cluster::consul::Consul;
 use testkit::wait::until;
@@ -11,6 +12,8 @@ use testkit::{key_value_battery, key_value_faults};
 use crate::handle::open;
 
 const LIMIT: Duration = Duration::from_secs(60);
+/// How long servers hang, or are parted: longer than they keep a leader that nobody hears.
+const HUNG: Duration = Duration::from_secs(8);
 
 fn key(text: &str) -> Key {
     Key::new(text).unwrap()
@@ -38,13 +41,55 @@ async fn keys_pass_the_battery() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_leader_dies_while_many_write() {
-    let mut cluster = Consul::start(3);
+    nothing_is_lost(Consul::start(3), async |cluster, _| {
+        let leader = cluster.leader();
+        cluster.kill(leader);
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn servers_hang_while_many_write() {
+    nothing_is_lost(Consul::start(3), async |cluster, keys| {
+        // One that follows, and then the leader.
+        let leader = cluster.leader();
+        for n in [(leader + 1) % 3, leader] {
+            cluster.stop(n);
+            let begun = Instant::now();
+            key_value_faults::all_write(keys).await;
+            until(LIMIT, "it hung long enough", async || begun.elapsed() >= HUNG).await;
+            cluster.cont(n);
+            cluster.leader();
+        }
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn servers_are_parted_while_many_write() {
+    nothing_is_lost(Consul::start_apart(3), async |cluster, keys| {
+        let leader = cluster.leader();
+        cluster.net().cut(leader);
+        key_value_faults::all_write(keys).await;
+        cluster.net().mend(leader);
+        cluster.leader();
+        // All from one another, while we reach each: nobody has a quorum.
+        cluster.net().part_all(true);
+        let begun = Instant::now();
+        until(LIMIT, "parted for long enough", async || begun.elapsed() >= HUNG).await;
+        cluster.net().part_all(false);
+    })
+    .await;
+}
+
+/// `strike` happens to the cluster while three handles write.
+async fn nothing_is_lost(mut cluster: Consul, strike: impl AsyncFnOnce(&mut Consul, &[Arc<dyn KeyValue>])) {
     let uri = format!("consul://{}", cluster.authorities());
     let handles: Vec<_> = (0..3).map(|_| open(&uri)).collect();
     let keys: Vec<_> = handles.iter().map(|handle| handle.keys()).collect();
     let told = key_value_faults::no_write_is_lost_or_doubled(&keys, async || {
-        let leader = cluster.leader();
-        cluster.kill(leader);
+        strike(&mut cluster, &keys).await;
+        cluster.leader();
     })
     .await;
     println!("{told:?}");

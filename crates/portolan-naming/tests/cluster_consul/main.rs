@@ -7,6 +7,7 @@ mod faults;
 mod handle;
 #[path = "../keeping/mod.rs"]
 mod keeping;
+mod kept;
 mod keys;
 mod kv;
 mod node;

@@ -4,6 +4,8 @@ use std::fs;
 use std::io::{Read, Write};
 use std::net::{SocketAddrV4, TcpStream};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::thread;
 use std::time::Duration;
 
 use super::net::Net;
@@ -11,12 +13,19 @@ use super::process::free_ports;
 use super::servers::{Cluster, Servers, in_memory};
 use crate::wait::until_blocking;
 
+/// What a server cannot answer without a leader.
+const LED: &str = "/v1/health/service/consul?consistent";
+/// How long a server may take to answer, which is for ever if its host is cut off; and one that has a leader to ask.
+const LATE: Duration = Duration::from_secs(2);
+const SOON: Duration = Duration::from_millis(250);
 /// How long servers may take to agree on a leader.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A cluster of Consul servers, each with its agent, in a directory of its own. Ended on drop.
 pub struct Consul {
     servers: Servers,
+    /// How many of them vote. The others are agents only, as hosts have that run no server.
+    voters: usize,
     ports: Vec<Ports>,
     extra: String,
 }
@@ -36,28 +45,38 @@ impl Consul {
 
     /// The same with settings of the caller's own, as a JSON object, made for the directory that the cluster has.
     pub fn start_with(size: usize, extra: impl FnOnce(&Path) -> String) -> Self {
-        Self::begin(size, extra, None)
+        Self::begin((size, 0), extra, None)
+    }
+
+    /// Starts `size` servers, and as many hosts' agents as said, numbered after them.
+    pub fn start_with_agents(size: usize, agents: usize) -> Self {
+        Self::begin((size, agents), |_| String::new(), None)
     }
 
     /// The same with each server on a host of its own; see [`Cluster::net`].
     pub fn start_apart(size: usize) -> Self {
-        Self::begin(size, |_| String::new(), Some(Net::new(size)))
+        Self::begin((size, 0), |_| String::new(), Some(Net::new(size)))
     }
 
-    fn begin(size: usize, extra: impl FnOnce(&Path) -> String, net: Option<Net>) -> Self {
+    fn begin(
+        (voters, agents): (usize, usize),
+        extra: impl FnOnce(&Path) -> String,
+        net: Option<Net>,
+    ) -> Self {
+        let size = voters + agents;
         // An agent syncs three files per registration, and tests are not about disks.
         let directory = in_memory();
         let extra = extra(directory.path());
         let ports = |p: &[u16]| Ports { http: p[0], https: p[1], lan: p[2], rpc: p[3] };
         let ports = free_ports(4 * size).chunks(4).map(ports).collect();
-        let mut cluster = Self { servers: Servers::new(directory, size, net), ports, extra };
+        let mut cluster = Self { servers: Servers::new(directory, size, net), voters, ports, extra };
         cluster.launch_all();
         cluster
     }
 
     /// `host:port,…` of all servers, for a URI.
     pub fn authorities(&self) -> String {
-        let all = (0..self.servers.size()).map(|n| self.authority(n));
+        let all = (0..self.voters).map(|n| self.authority(n));
         all.collect::<Vec<_>>().join(",")
     }
 
@@ -97,20 +116,33 @@ impl Consul {
         })
     }
 
+    /// Waits until a leader answers so many of these servers. They may have agreed on one before that: a server that has heard
+    /// of a leader and not yet of its address, which takes gossip, says that there is none.
+    pub fn led(&self, servers: &[usize], enough: usize) {
+        let led = AtomicUsize::new(0);
+        let waits_for = |n: usize| {
+            let found = until_blocking(PATIENCE, "a leader answers", || {
+                let found = self.ask(n, "GET", LED, "", SOON).is_some();
+                if found || led.load(SeqCst) >= enough { Ok(found) } else { Err(&self.servers) }
+            });
+            led.fetch_add(usize::from(found), SeqCst);
+        };
+        // All at once: one that is cut off, or holds the question until it knows a leader, does not make the others late.
+        thread::scope(|scope| servers.iter().for_each(|n| _ = scope.spawn(|| waits_for(*n))));
+    }
+
     /// What a server answers to a `GET`; `None` if it is no success.
     pub fn get(&self, n: usize, path: &str) -> Option<String> {
-        self.ask(n, "GET", path, "")
+        self.ask(n, "GET", path, "", LATE)
     }
 
     /// What a server answers to a `PUT`; `None` if it is no success.
     pub fn put(&self, n: usize, path: &str, body: &str) -> Option<String> {
-        self.ask(n, "PUT", path, body)
+        self.ask(n, "PUT", path, body, LATE)
     }
 
-    fn ask(&self, n: usize, method: &str, path: &str, body: &str) -> Option<String> {
+    fn ask(&self, n: usize, method: &str, path: &str, body: &str, limit: Duration) -> Option<String> {
         let address = SocketAddrV4::new(self.servers.host(n), self.ports[n].http);
-        // A host that is cut off says nothing at all.
-        let limit = Duration::from_secs(2);
         let mut stream = TcpStream::connect_timeout(&address.into(), limit).ok()?;
         stream.set_read_timeout(Some(limit)).ok()?;
         let length = body.len();
@@ -129,16 +161,20 @@ impl Consul {
 
     fn settings(&self, n: usize) -> String {
         let Ports { http, https, lan, rpc } = &self.ports[n];
-        let (host, size) = (self.servers.host(n), self.servers.size());
-        let lans = self.ports.iter().enumerate();
+        let host = self.servers.host(n);
+        let lans = self.ports.iter().take(self.voters).enumerate();
         let join: Vec<_> =
             lans.map(|(n, ports)| format!("\"{}:{}\"", self.servers.host(n), ports.lan)).collect();
         let join = join.join(",");
         let data = self.data(n);
         let data = data.display();
+        let role = match n < self.voters {
+            true => format!(r#""server":true,"bootstrap_expect":{}"#, self.voters),
+            false => r#""server":false"#.to_owned(),
+        };
         // `raft_multiplier` 1 is what Consul recommends for production: elections take a second, not five.
         format!(
-            r#"{{"node_name":"node-{n}","server":true,"bootstrap_expect":{size},"data_dir":"{data}",
+            r#"{{"node_name":"node-{n}",{role},"data_dir":"{data}",
             "bind_addr":"{host}","client_addr":"{host}","retry_join":[{join}],"retry_interval":"1s",
             "disable_update_check":true,"log_level":"info","leave_on_terminate":false,"disable_host_node_id":true,
             "performance":{{"raft_multiplier":1}},

@@ -241,6 +241,26 @@ fn what_an_agent_brings_back_is_removed_there() {
 }
 
 #[test]
+fn who_says_goodbye_says_it_where_it_was_before_too() {
+    let mut stage = registered();
+    stage.desk.settle(Home { at: 1, node: "m".to_owned(), foreign: None });
+    stage.desk.back(0, [said().id]);
+    assert_eq!(goodbyes(stage), ["1:deregister", "0:deregister"]);
+    // One that was left may be back, whether or not there is another since.
+    let mut stage = registered();
+    stage.desk.unsettle();
+    assert_eq!(goodbyes(stage), ["0:deregister"]);
+    let mut stage = registered();
+    stage.desk.unsettle();
+    stage.desk.settle(Home { at: 1, node: "m".to_owned(), foreign: None });
+    assert_eq!(goodbyes(stage), ["1:deregister", "0:deregister"]);
+}
+
+fn goodbyes(mut stage: Stage) -> Vec<String> {
+    stage.desk.farewell().iter().flat_map(|act| &act.calls).map(word).collect()
+}
+
+#[test]
 fn a_write_that_fails_leaves_nothing() {
     #[track_caller]
     fn check(mut stage: Stage, goal: Goal, asks: &str, then: &str) {

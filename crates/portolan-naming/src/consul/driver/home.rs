@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use super::super::config::Flavour;
 use super::super::contact::Contact;
 use super::super::desk::{At, Home};
-use super::super::errands::{meet, pulse, revisit, seek};
+use super::super::errands::{meet, pulse, revisit, seek, unled_pulse};
 use super::Loop;
 
 impl Loop {
@@ -37,6 +37,23 @@ impl Loop {
         }
         self.desk.hold(!led);
         self.take_pulse(at);
+        if led {
+            self.read_where_led(at);
+        }
+    }
+
+    /// A leader answers this server; whom it is read from, perhaps not.
+    fn read_where_led(&mut self, at: At) {
+        if self.reading != at && !self.reads() {
+            self.read_from(at);
+        }
+    }
+
+    /// Whom to read from once reading has ended where it was.
+    pub(super) fn next_to_read(&self) -> At {
+        let home = self.desk.home().map(|home| home.at).filter(|at| *at != self.reading);
+        let led = self.contact.as_ref().is_some_and(Contact::is_led);
+        home.filter(|_| led).unwrap_or((self.reading + 1) % self.servers.len())
     }
 
     pub(super) fn is_away(&self, at: At, away: bool) {
@@ -50,9 +67,12 @@ impl Loop {
     }
 
     fn take_pulse(&mut self, at: At) {
-        let led = self.contact.as_ref().is_none_or(Contact::is_led);
-        let pulse = pulse(self.servers[at].clone(), self.config.flavour, at, led);
-        let before = self.pulse.replace(self.tasks.spawn(pulse));
+        let servers = self.servers.clone();
+        let pulse = match self.contact.as_ref().is_none_or(Contact::is_led) {
+            true => self.tasks.spawn(pulse(servers, self.config.flavour, at)),
+            false => self.tasks.spawn(unled_pulse(servers, at)),
+        };
+        let before = self.pulse.replace(pulse);
         before.inspect(AbortHandle::abort);
     }
 
@@ -62,7 +82,6 @@ impl Loop {
             return;
         }
         tracing::warn!(server = %self.servers[at].server(), why, "the agent to register with does not answer");
-        self.trouble = Some(why);
         self.desk.unsettle();
         self.contact = None;
         self.is_away(at, true);
@@ -70,6 +89,11 @@ impl Loop {
         if self.config.flavour == Flavour::Consul {
             self.tasks.spawn(revisit(self.servers[at].clone(), at));
         }
+        // Whoever is of no use as an agent tells no changes either.
+        if self.reading == at && self.session.is_some() && self.servers.len() > 1 {
+            return self.broken(why, false);
+        }
+        self.trouble = Some(why);
         self.report();
     }
 
@@ -94,6 +118,7 @@ impl Loop {
         for other in (0..self.servers.len()).filter(|other| *other != at) {
             self.tasks.spawn(meet(self.servers[other].clone(), other));
         }
+        self.read_where_led(at);
         self.report();
     }
 
