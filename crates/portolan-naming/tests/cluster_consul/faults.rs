@@ -2,6 +2,9 @@
 //! watches sees no service without instances.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::{Arc, Mutex};
+use std::thread;
 use std::time::Duration;
 
 use portolan_model::{Health, Registration, View, Weight};
@@ -46,11 +49,12 @@ impl Stage {
         Self { cluster, owner, other, watcher }
     }
 
-    /// Waits until a leader answers the servers that run, and then until the catalog has each instance once, passing, until
-    /// just as many are registered with their agents, and until the watcher sees them all; nobody saw less.
+    /// Waits until the catalog has each instance once, passing, until just as many are registered with the agents that run,
+    /// and until the watcher sees them all; nobody saw less. How long that takes is counted from when a leader answered the
+    /// servers that run, for good.
     async fn recovered(&self, what: &str, running: &[usize]) {
-        let led = self.led(running, running.len());
         let begun = Instant::now();
+        let led = LedWatch::start(&self.cluster, running);
         let registered = || running.iter().map(|n| registered(&self.cluster, *n)).sum::<Option<usize>>();
         let whole = async {
             // Each look costs the servers that are looked at some milliseconds.
@@ -65,11 +69,14 @@ impl Stage {
                 registered()
             );
         }
-        let catalog = begun.elapsed();
+        let catalog = Instant::now();
         self.watcher.until(LIMIT, what, |view| counts(view) == (200, 200)).await;
+        let (led, seen) = (led.since(begun), Instant::now());
         println!(
-            "{what}: led after {led:?}, all registered {catalog:?} later, seen {:?} later",
-            begun.elapsed()
+            "{what}: led for good after {:?}, all registered {:?} later, seen {:?} later",
+            led - begun,
+            catalog.saturating_duration_since(led),
+            seen.saturating_duration_since(led)
         );
         assert_eq!(self.watcher.emptied(), []);
     }
@@ -78,8 +85,9 @@ impl Stage {
     /// until the watcher has seen what is new about it; nobody saw less. When the catalog is as it should be is Consul's
     /// business here: it takes its time to give a server up.
     async fn carries_on(&self, what: &str, reached: &[usize], weight: Weight) {
-        let led = self.led(reached, 1);
         let begun = Instant::now();
+        tokio::task::block_in_place(|| self.cluster.led_somewhere(reached));
+        let (led, begun) = (begun.elapsed(), Instant::now());
         let heavier = Registration { weight, ..said("many-0", 0) };
         let written = async { while self.owner.registry.register(heavier.clone()).await.is_err() {} };
         timeout(LIMIT, written).await.unwrap();
@@ -87,13 +95,6 @@ impl Stage {
         self.watcher.until(LIMIT, what, seen).await;
         println!("{what}: led after {led:?}, written and seen {:?} later", begun.elapsed());
         assert_eq!(self.watcher.emptied(), []);
-    }
-
-    /// Waits until a leader answers so many of these servers, while everybody else goes on.
-    fn led(&self, servers: &[usize], enough: usize) -> Duration {
-        let begun = Instant::now();
-        tokio::task::block_in_place(|| self.cluster.led(servers, enough));
-        begun.elapsed()
     }
 
     async fn close(self) {
@@ -111,6 +112,45 @@ impl Stage {
                 (0..3).map(|n| (census(&self.cluster, n), registered(&self.cluster, n))).collect();
             panic!("a clean shutdown leaves, in catalogs and agents: {left:?}");
         }
+    }
+}
+
+/// Whether a leader answers servers, asked all the time.
+struct LedWatch {
+    stop: Arc<AtomicBool>,
+    /// When a server was asked last that no leader answered.
+    unled: Arc<Mutex<Option<Instant>>>,
+}
+
+impl LedWatch {
+    fn start(cluster: &Consul, servers: &[usize]) -> Self {
+        let watch = Self { stop: Arc::default(), unled: Arc::default() };
+        for n in servers {
+            let (stop, unled, is_led) =
+                (watch.stop.clone(), watch.unled.clone(), cluster.asks_its_leader(*n));
+            thread::spawn(move || {
+                while !stop.load(Relaxed) {
+                    let asked = Instant::now();
+                    if !is_led() {
+                        let mut last = unled.lock().unwrap();
+                        *last = (*last).max(Some(asked));
+                    }
+                    thread::sleep(Duration::from_millis(50));
+                }
+            });
+        }
+        watch
+    }
+
+    /// Since when a leader has answered all of them; since `begun` if it always has.
+    fn since(self, begun: Instant) -> Instant {
+        self.unled.lock().unwrap().map_or(begun, |unled| unled.max(begun))
+    }
+}
+
+impl Drop for LedWatch {
+    fn drop(&mut self) {
+        self.stop.store(true, Relaxed);
     }
 }
 

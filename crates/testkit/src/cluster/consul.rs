@@ -4,7 +4,7 @@ use std::fs;
 use std::io::{Read, Write};
 use std::net::{SocketAddrV4, TcpStream};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::thread;
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ use crate::wait::until_blocking;
 const LED: &str = "/v1/health/service/consul?consistent";
 /// How long a server may take to answer, which is for ever if its host is cut off; and one that has a leader to ask.
 const LATE: Duration = Duration::from_secs(2);
-const SOON: Duration = Duration::from_millis(250);
+const SOON: Duration = Duration::from_millis(500);
 /// How long servers may take to agree on a leader.
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -116,43 +116,43 @@ impl Consul {
         })
     }
 
-    /// Waits until a leader answers so many of these servers. They may have agreed on one before that: a server that has heard
-    /// of a leader and not yet of its address, which takes gossip, says that there is none.
-    pub fn led(&self, servers: &[usize], enough: usize) {
-        let led = AtomicUsize::new(0);
-        let waits_for = |n: usize| {
-            let found = until_blocking(PATIENCE, "a leader answers", || {
-                let found = self.ask(n, "GET", LED, "", SOON).is_some();
-                if found || led.load(SeqCst) >= enough { Ok(found) } else { Err(&self.servers) }
+    /// Waits until a leader answers one of these servers.
+    pub fn led_somewhere(&self, servers: &[usize]) {
+        let led = AtomicBool::new(false);
+        let wait_for = |is_led: &dyn Fn() -> bool| {
+            until_blocking(PATIENCE, "a leader answers", || {
+                if led.load(SeqCst) || is_led() { Ok(()) } else { Err(&self.servers) }
             });
-            led.fetch_add(usize::from(found), SeqCst);
+            led.store(true, SeqCst);
         };
         // All at once: one that is cut off, or holds the question until it knows a leader, does not make the others late.
-        thread::scope(|scope| servers.iter().for_each(|n| _ = scope.spawn(|| waits_for(*n))));
+        thread::scope(|scope| {
+            for n in servers {
+                scope.spawn(|| wait_for(&self.asks_its_leader(*n)));
+            }
+        });
+    }
+
+    /// Asks a server, whenever it is called, what it cannot answer without a leader, and says whether it did. Servers may have
+    /// agreed on one before that: one that has heard of a leader and not yet of its address, which takes gossip, says that
+    /// there is none.
+    pub fn asks_its_leader(&self, n: usize) -> impl Fn() -> bool + Send + 'static {
+        let address = self.address(n);
+        move || ask(address, "GET", LED, "", SOON).is_some()
     }
 
     /// What a server answers to a `GET`; `None` if it is no success.
     pub fn get(&self, n: usize, path: &str) -> Option<String> {
-        self.ask(n, "GET", path, "", LATE)
+        ask(self.address(n), "GET", path, "", LATE)
     }
 
     /// What a server answers to a `PUT`; `None` if it is no success.
     pub fn put(&self, n: usize, path: &str, body: &str) -> Option<String> {
-        self.ask(n, "PUT", path, body, LATE)
+        ask(self.address(n), "PUT", path, body, LATE)
     }
 
-    fn ask(&self, n: usize, method: &str, path: &str, body: &str, limit: Duration) -> Option<String> {
-        let address = SocketAddrV4::new(self.servers.host(n), self.ports[n].http);
-        let mut stream = TcpStream::connect_timeout(&address.into(), limit).ok()?;
-        stream.set_read_timeout(Some(limit)).ok()?;
-        let length = body.len();
-        let request =
-            format!("{method} {path} HTTP/1.0\r\nHost: x\r\nContent-Length: {length}\r\n\r\n{body}");
-        stream.write_all(request.as_bytes()).ok()?;
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).ok()?;
-        let (head, body) = answer.split_once("\r\n\r\n")?;
-        head.split(' ').nth(1).is_some_and(|status| status.starts_with('2')).then(|| body.to_owned())
+    fn address(&self, n: usize) -> SocketAddrV4 {
+        SocketAddrV4::new(self.servers.host(n), self.ports[n].http)
     }
 
     fn data(&self, n: usize) -> PathBuf {
@@ -207,6 +207,18 @@ impl Cluster for Consul {
     fn ready(&self) {
         self.leader();
     }
+}
+
+fn ask(address: SocketAddrV4, method: &str, path: &str, body: &str, limit: Duration) -> Option<String> {
+    let mut stream = TcpStream::connect_timeout(&address.into(), limit).ok()?;
+    stream.set_read_timeout(Some(limit)).ok()?;
+    let length = body.len();
+    let request = format!("{method} {path} HTTP/1.0\r\nHost: x\r\nContent-Length: {length}\r\n\r\n{body}");
+    stream.write_all(request.as_bytes()).ok()?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).ok()?;
+    let (head, body) = answer.split_once("\r\n\r\n")?;
+    head.split(' ').nth(1).is_some_and(|status| status.starts_with('2')).then(|| body.to_owned())
 }
 
 /// Consul is in no current Debian; `cargo xtask setup` unpacks it below the target directory.
