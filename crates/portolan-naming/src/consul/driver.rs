@@ -2,8 +2,9 @@
 //!
 //! Two things are kept apart. *Reading* goes through any server, and moves to the next as soon as one hangs, lies or has
 //! no leader. The *home* is the agent that registrations go to; it is left only when it does not answer (see
-//! [`Contact`]), since leaving it means to register everything anew. While no leader answers it, it is told nothing but
-//! signs of life.
+//! [`Contact`]), or when no leader answers it while one answers another, since leaving it means to register everything
+//! anew. While no leader answers it, it is told nothing but signs of life. Reading goes along with it, and to where a
+//! leader is known to answer.
 
 mod home;
 
