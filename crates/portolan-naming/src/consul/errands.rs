@@ -190,9 +190,8 @@ pub(super) async fn unled_pulse(servers: Vec<Lines>, at: At) -> Told {
         }
     };
     let is_late = async {
-        let others = servers.iter().enumerate().filter(|(other, _)| *other != at);
-        let mut others: FuturesUnordered<_> = others
-            .map(|(_, other)| async {
+        let mut others: FuturesUnordered<_> = others(&servers, at)
+            .map(|other| async {
                 until_led(other).await;
                 other.server()
             })
@@ -213,6 +212,10 @@ pub(super) async fn unled_pulse(servers: Vec<Lines>, at: At) -> Told {
     }
 }
 
+fn others(servers: &[Lines], at: At) -> impl Iterator<Item = &Lines> {
+    servers.iter().enumerate().filter(move |(other, _)| *other != at).map(|(_, other)| other)
+}
+
 async fn until_led(server: &Lines) {
     while !is_led(server).await {
         sleep(LED_PAUSE).await;
@@ -224,9 +227,8 @@ async fn lives(servers: &[Lines], at: At) -> Result<(), String> {
     let ask = Ask::get("/v1/status/leader");
     let late = async {
         sleep(SILENCE).await;
-        let others = servers.iter().enumerate().filter(|(other, _)| *other != at);
-        let mut others: FuturesUnordered<_> = others
-            .map(|(_, other)| async { other.ask(&ask, PULSE_LIMIT).await.ok().map(|_| other.server()) })
+        let mut others: FuturesUnordered<_> = others(servers, at)
+            .map(|other| async { other.ask(&ask, PULSE_LIMIT).await.ok().map(|_| other.server()) })
             .collect();
         while let Some(answered) = others.next().await {
             if let Some(other) = answered {

@@ -1,8 +1,8 @@
 //! A server that answers signs of life and nothing else. Real ones do, of a session that ends just as its owner returns to
 //! it, but not on demand: here it is a real server behind somebody who swallows the rest.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::sync::{Arc, Mutex};
 
 use testkit::cluster::zookeeper::ZooKeeper;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, copy};
@@ -35,14 +35,14 @@ async fn a_server_that_only_pings_is_left() {
 struct Between {
     authority: String,
     /// Whether the connections there are hand on pings only; each has its own.
-    deaf: Arc<std::sync::Mutex<Arc<AtomicBool>>>,
+    deaf: Arc<Mutex<Arc<AtomicBool>>>,
 }
 
 impl Between {
     async fn start(server: String) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let authority = listener.local_addr().unwrap().to_string();
-        let deaf: Arc<std::sync::Mutex<Arc<AtomicBool>>> = Arc::default();
+        let deaf: Arc<Mutex<Arc<AtomicBool>>> = Arc::default();
         let current = Arc::clone(&deaf);
         tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
