@@ -71,15 +71,6 @@ impl Kind {
         }
     }
 
-    /// The most instances that are tried. Five handles that each read all of Consul's services again as they change, and
-    /// seven agents, are too much for two cores at 10,000: after nine minutes not all were registered, and signs of life late.
-    pub(crate) fn most(self) -> usize {
-        match self {
-            Self::Embedded | Self::Portolan | Self::Etcd | Self::ZooKeeper => usize::MAX,
-            Self::Consul => 4_000,
-        }
-    }
-
     pub(crate) fn named(name: &str) -> Self {
         let known = Self::ALL.into_iter().find(|kind| kind.name() == name);
         known.unwrap_or_else(|| panic!("no backend is called {name:?}"))

@@ -97,7 +97,7 @@ async fn measure(kind: Kind, backend: &Backend, plan: &Plan) {
     if let Some(peer) = peer::measure(kind, backend, plan.samples) {
         compare(kind, &ours, peer);
     }
-    many(kind, backend, &owner, &other, plan.instances.min(kind.most())).await;
+    many(kind, backend, &owner, &other, plan.instances).await;
     for naming in [other, owner] {
         // What was registered goes with the servers.
         drop(naming);

@@ -78,6 +78,33 @@ impl Book {
     /// Takes all rows of one service; tells what is different, oldest change first. A row that is here already costs little.
     pub(super) fn take(&mut self, service: &ServiceName, fresh: Vec<Arc<Row>>, now: Instant) -> Vec<Change> {
         let before = self.services.remove(service).unwrap_or_default();
+        self.replace(service, &before, fresh, now)
+    }
+
+    /// Takes all rows of these instances in one service; tells what is different, oldest change first.
+    pub(super) fn take_of(
+        &mut self,
+        service: &ServiceName,
+        ids: &BTreeSet<InstanceId>,
+        fresh: Vec<Arc<Row>>,
+        now: Instant,
+    ) -> Vec<Change> {
+        let Some(all) = self.services.get_mut(service) else { return self.take(service, fresh, now) };
+        let before = all.extract_if(.., |(id, _)| ids.contains(id)).collect();
+        if all.is_empty() {
+            self.services.remove(service);
+        }
+        self.replace(service, &before, fresh, now)
+    }
+
+    /// Takes rows instead of those that were there before.
+    fn replace(
+        &mut self,
+        service: &ServiceName,
+        before: &BTreeSet<(InstanceId, String)>,
+        fresh: Vec<Arc<Row>>,
+        now: Instant,
+    ) -> Vec<Change> {
         let (mut touched, mut here) = (BTreeSet::new(), BTreeSet::new());
         for row in fresh {
             let key = (row.id().clone(), row.node.clone());
@@ -110,7 +137,7 @@ impl Book {
             }
         }
         if !here.is_empty() {
-            self.services.insert(service.clone(), here);
+            self.services.entry(service.clone()).or_default().append(&mut here);
         }
         self.settle(touched, now)
     }

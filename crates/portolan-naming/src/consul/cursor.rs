@@ -9,6 +9,11 @@ const WAIT_SPREAD: Duration = Duration::from_secs(15);
 /// How long the answer may take then: Consul adds up to a sixteenth.
 pub(super) const WAIT_LIMIT: Duration = Duration::from_secs(75);
 
+/// How long a follower's query waits; `lot` is from zero to one.
+pub(super) fn long_wait(lot: f64) -> Duration {
+    WAIT + WAIT_SPREAD.mul_f64(lot)
+}
+
 /// Where in the history a follower is; zero is nowhere, and asks without waiting.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Cursor(u64);
@@ -32,9 +37,8 @@ impl Cursor {
         self.0 > 0
     }
 
-    /// What makes a query wait for news; `lot` is from zero to one.
-    pub(super) fn waiting(self, lot: f64) -> String {
-        let wait = WAIT + WAIT_SPREAD.mul_f64(lot);
+    /// What makes a query wait for news.
+    pub(super) fn waiting(self, wait: Duration) -> String {
         format!("index={}&wait={}ms", self.0, wait.as_millis())
     }
 
@@ -90,8 +94,8 @@ mod tests {
 
     #[test]
     fn waits_are_spread() {
-        assert_eq!(Cursor(7).waiting(0.0), "index=7&wait=45000ms");
-        assert_eq!(Cursor(7).waiting(0.5), "index=7&wait=52500ms");
+        assert_eq!(Cursor(7).waiting(long_wait(0.0)), "index=7&wait=45000ms");
+        assert_eq!(Cursor(7).waiting(long_wait(0.5)), "index=7&wait=52500ms");
         assert!(!Cursor::default().is_somewhere());
     }
 }

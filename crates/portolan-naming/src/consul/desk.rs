@@ -42,6 +42,10 @@ pub(super) type At = usize;
 const PROGRESS: Duration = Duration::from_secs(2);
 const CROWD_LIMIT: Duration = Duration::from_secs(50);
 
+/// For how many ids at a time other agents than the home are asked. One that is busy with itself, as after it has hung, holds
+/// up each question for a second; the home's are not to wait for that.
+const ELSEWHERE: usize = 8;
+
 /// See the module's head.
 pub(super) struct Desk {
     config: Arc<Config>,
@@ -55,9 +59,13 @@ pub(super) struct Desk {
     /// Registrations that nobody holds, and that an agent may hold all the same.
     orphans: BTreeMap<InstanceId, Orphan>,
     busy: BTreeSet<InstanceId>,
+    /// Those of them for which another agent than the home is asked, and those that wait for room to ask one.
+    elsewhere: BTreeSet<InstanceId>,
+    parked: BTreeSet<InstanceId>,
     agenda: Agenda,
-    /// The index at which each service was read last, by whoever is read now.
+    /// The index at which each service was read last, by whoever is read now; and at which some of it was.
     read_at: BTreeMap<ServiceName, u64>,
+    read_in_part_at: BTreeMap<ServiceName, u64>,
     /// Up to which index nothing of any service is missing, where each change is told.
     read_through: Option<u64>,
     /// When a write was seen to be done last.
@@ -121,8 +129,11 @@ impl Desk {
             asked: BTreeMap::new(),
             orphans: BTreeMap::new(),
             busy: BTreeSet::new(),
+            elsewhere: BTreeSet::new(),
+            parked: BTreeSet::new(),
             agenda: Agenda::default(),
             read_at: BTreeMap::new(),
+            read_in_part_at: BTreeMap::new(),
             read_through: None,
             progress: None,
             home: None,
@@ -132,6 +143,19 @@ impl Desk {
             agents: BTreeMap::new(),
             strays: BTreeMap::new(),
         }
+    }
+
+    /// The service in which an act is to show, or what its caller waits for. None if it is about what others registered, whom
+    /// Consul knows by another name.
+    pub(super) fn looks_for(&self, act: &Act) -> Option<&ServiceName> {
+        let shows = act.calls.iter().any(|(_, call)| !matches!(call, Call::Renew { .. }));
+        let named = self.book.rows_of(&act.id).all(|row| row.service_id == act.id.as_str());
+        self.service_of(&act.id).filter(|_| named && (shows || self.jobs.contains_key(&act.id)))
+    }
+
+    /// Whether what was asked for an id is not known to be done.
+    pub(super) fn awaits(&self, id: &InstanceId) -> bool {
+        self.asked.contains_key(id) || self.jobs.contains_key(id)
     }
 
     /// How many writes wait.
@@ -173,6 +197,25 @@ impl Desk {
         changes
     }
 
+    /// Takes all rows of these instances in a service as read at `index`; gives what watchers are to be told.
+    pub(super) fn take_of(
+        &mut self,
+        service: &ServiceName,
+        ids: &BTreeSet<InstanceId>,
+        rows: Vec<Arc<Row>>,
+        index: u64,
+        now: Instant,
+    ) -> Vec<Change> {
+        self.read_in_part_at.insert(service.clone(), index);
+        for id in ids {
+            self.seen_at(id, index);
+            self.soon(id.clone());
+        }
+        let changes = self.book.take_of(service, ids, rows, now);
+        self.note(&changes);
+        changes
+    }
+
     /// Takes what has changed at `index`, after all that was before it; gives what watchers are to be told.
     pub(super) fn take_one(&mut self, delta: Delta, index: u64, now: Instant) -> Vec<Change> {
         self.read_through(index);
@@ -206,14 +249,21 @@ impl Desk {
         self.read_at.get(service).copied().max(self.read_through)
     }
 
+    /// The index at which anything of a service was read last.
+    pub(super) fn newest(&self, service: &ServiceName) -> Option<u64> {
+        self.read_at(service).max(self.read_in_part_at.get(service).copied())
+    }
+
     /// Only these services are read from now on.
     pub(super) fn follow_only(&mut self, services: &BTreeSet<ServiceName>) {
         self.read_at.retain(|service, _| services.contains(service));
+        self.read_in_part_at.retain(|service, _| services.contains(service));
     }
 
     /// Somebody else is read from now on, or the same anew.
     pub(super) fn read_anew(&mut self) {
         self.read_at.clear();
+        self.read_in_part_at.clear();
         self.read_through = None;
     }
 
@@ -302,6 +352,7 @@ impl Desk {
     pub(super) fn done(&mut self, done: &Done, now: Instant) {
         let id = &done.act.id;
         self.busy.remove(id);
+        self.elsewhere.remove(id);
         self.soon(id.clone());
         let removed = |at: &At| {
             done.act.calls.iter().any(|(of, call)| of == at && matches!(call, Call::Deregister { .. }))
@@ -346,9 +397,12 @@ impl Desk {
         self.agenda.ripen(now, |id| self.jobs.contains_key(id));
         let mut acts = Vec::new();
         while room > 0 {
-            let Some(id) = self.agenda.pop() else { break };
+            let Some(id) = self.unparked().or_else(|| self.agenda.pop()) else { break };
             if let Some(act) = self.look_at(&id, now) {
                 room -= 1;
+                if !self.is_all_for_home(&act) {
+                    self.elsewhere.insert(id.clone());
+                }
                 self.busy.insert(id);
                 acts.push(act);
             }
@@ -409,7 +463,16 @@ impl Desk {
         if !calls.iter().all(may) {
             return None;
         }
+        if self.elsewhere.len() >= ELSEWHERE && calls.iter().any(|(at, _)| *at != home.at) {
+            self.parked.insert(id.clone());
+            return None;
+        }
         self.paced(id, calls, now)
+    }
+
+    /// The next that waits for room to ask another agent, if there is room.
+    fn unparked(&mut self) -> Option<InstanceId> {
+        (self.elsewhere.len() < ELSEWHERE).then(|| self.parked.pop_first())?
     }
 
     /// Looks at an id as soon as may be.

@@ -198,11 +198,17 @@ impl Loop {
             }
             Event::Seen(Seen::Listed { services, index }) => self.listed(services, index),
             Event::Seen(Seen::Read { service, rows, index, in_turn }) => {
-                if !in_turn || self.desk.read_at(&service).is_none_or(|newest| index >= newest) {
+                if !in_turn || self.desk.newest(&service).is_none_or(|newest| index >= newest) {
                     let changes = self.desk.take(&service, rows, index, Instant::now());
                     self.tell(changes);
+                    self.heard_of(&service);
                 }
                 self.read(&service);
+            }
+            Event::Seen(Seen::ReadOf { service, ids, rows, index }) => {
+                let changes = self.desk.take_of(&service, &ids, rows, index, Instant::now());
+                self.tell(changes);
+                self.heard_of(&service);
             }
             Event::Seen(Seen::Whole { services, index }) => self.whole_at(services, index),
             Event::Seen(Seen::Changed { delta, index }) => {
@@ -246,6 +252,7 @@ impl Loop {
         self.leave_if_stuck(now);
         for act in self.desk.acts(now, ACTS.saturating_sub(self.acting)) {
             self.expect(&act);
+            self.await_news(&act);
             self.acting += 1;
             if let Some(contact) = self.contact.as_mut().filter(|_| self.desk.is_all_for_home(&act)) {
                 contact.asked(now);
@@ -266,15 +273,36 @@ impl Loop {
         due.unwrap_or_else(|| Instant::now() + Duration::from_secs(3600))
     }
 
+    /// What an act brings about is looked for.
+    fn await_news(&self, act: &Act) {
+        if let Some(session) = &self.session
+            && let Some(service) = self.desk.looks_for(act)
+        {
+            session.await_news(service, &act.id);
+        }
+    }
+
+    fn heard_of(&self, service: &ServiceName) {
+        if let Some(session) = &self.session {
+            session.await_only(service, |id| self.desk.awaits(id));
+        }
+    }
+
     /// A service that is registered is followed before anybody lists it.
     fn expect(&mut self, act: &Act) {
         for (_, call) in &act.calls {
             if let Call::Register { registration, .. } = call
                 && self.services.insert(registration.service.clone())
-                && let Some(session) = &mut self.session
             {
-                session.follow(&self.services);
+                self.follow();
             }
+        }
+    }
+
+    fn follow(&mut self) {
+        let own = self.desk.expected().cloned().collect();
+        if let Some(session) = &mut self.session {
+            session.follow(&self.services, &own);
         }
     }
 
@@ -302,10 +330,7 @@ impl Loop {
         if self.unread.is_none() {
             self.unread = Some(self.services.clone());
         }
-        let services = self.services.clone();
-        if let Some(session) = &mut self.session {
-            session.follow(&services);
-        }
+        self.follow();
         self.whole();
     }
 

@@ -32,6 +32,8 @@ const LAG: Duration = Duration::from_millis(100);
 const LED_LAG: Duration = Duration::from_millis(700);
 /// How soon to ask again whether a server reaches a leader.
 const LED_PAUSE: Duration = Duration::from_millis(100);
+/// How much later than the server before it the next is tried.
+const TURN: Duration = Duration::from_millis(250);
 /// The longest pause before servers that could not be reached are tried again.
 const SEEK_PAUSE: Duration = Duration::from_millis(250);
 
@@ -101,19 +103,30 @@ pub(super) async fn acted(servers: Vec<Lines>, config: Arc<Config>, act: Act, mu
     Told::Done(Done { act, failed, index })
 }
 
-/// Asks one server after the other who it is, until one answers. Where there is a choice, it is one that reaches a leader:
-/// what others are asked for they hand to a leader who may have vanished, and then answer nobody any more.
+/// Asks all servers who they are, until one answers; those later in turn a little later, so that the first has it unless it is
+/// late. Where there is a choice, it is one that reaches a leader: what others are asked for they hand to a leader who may have
+/// vanished, and then answer nobody any more.
 pub(super) async fn seek(servers: Vec<Lines>, flavour: Flavour, from: At) -> Told {
-    let mut backoff = Backoff::new(Duration::from_millis(100), SEEK_PAUSE);
     let choosy = flavour == Flavour::Consul && servers.len() > 1;
+    let in_turn = servers.iter().enumerate().cycle().skip(from).take(servers.len());
+    let mut asked: FuturesUnordered<_> = (0u32..)
+        .zip(in_turn)
+        .map(|(turn, (at, server))| async move {
+            sleep(TURN * turn).await;
+            Told::Met { at, about: until_useful(server, choosy).await, home: true }
+        })
+        .collect();
+    asked.next().await.unwrap_or(Told::Nothing)
+}
+
+/// Waits until a server says who it is; if `choosy`, until a leader answers it as well.
+async fn until_useful(server: &Lines, choosy: bool) -> AgentSelf {
+    let mut backoff = Backoff::new(Duration::from_millis(100), SEEK_PAUSE);
     loop {
-        for n in 0..servers.len() {
-            let at = (from + n) % servers.len();
-            if let Ok(about) = about(&servers[at]).await
-                && (!choosy || is_led(&servers[at]).await)
-            {
-                return Told::Met { at, about, home: true };
-            }
+        if let Ok(about) = about(server).await
+            && (!choosy || is_led(server).await)
+        {
+            return about;
         }
         sleep(backoff.next(fastrand::u64(..))).await;
     }

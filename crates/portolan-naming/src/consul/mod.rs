@@ -17,7 +17,8 @@
 //! Consul's *key-value store* keeps instances in quite another way: [`kv`].
 //!
 //! `config` and `reach` say what can be said in a URI, `form` and `row` how an instance looks in Consul, `book` what is known, `wanted`
-//! and `desk` what to ask of whom; `line`, `flow` and `tls` are the connections, `watch`, `cursor`, `changes` and `leader` the reading,
+//! and `desk` what to ask of whom; `line`, `flow` and `tls` are the connections, `watch`, `follower`, `cursor`, `pace`, `changes` and `leader` the
+//! reading,
 //! `driver` the loop, `errands` its tasks and `contact` how its home fares.
 
 mod book;
@@ -29,12 +30,14 @@ mod desk;
 mod driver;
 mod errands;
 mod flow;
+mod follower;
 mod form;
 mod job;
 mod key_value;
 pub mod kv;
 mod leader;
 mod line;
+mod pace;
 mod reach;
 mod row;
 mod tls;

@@ -1,10 +1,11 @@
 //! Reading one server's catalog and following it: a Portolan by its [`changes`](super::changes), Consul by blocking
 //! queries.
 //!
-//! One query waits for the list of services, and one for each service: a change costs in proportion to that service. An
-//! agent of Consul takes 200 connections from one address in all, so only so many services have a query of their own; the
-//! others are read in turn, whenever the list moves and every few seconds. What is sent on is what was read, never a
-//! difference, so that a lost answer costs time only.
+//! One query waits for the list of services, and one for each service ([`follower`](super::follower)): a change costs in
+//! proportion to that service, and all of them no more than the server's [`Pace`] allows. An agent of Consul takes 200
+//! connections from one address in all, so only so many services have a query of their own, those first in which this
+//! handle has registered something; the others are read in turn, whenever the list moves and every few seconds. What is
+//! sent on is what was read, never a difference, so that a lost answer costs time only.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -12,20 +13,22 @@ use std::time::Duration;
 
 use consul_api::CatalogServices;
 use futures_util::{StreamExt, stream};
-use portolan_model::ServiceName;
+use portolan_model::{InstanceId, ServiceName};
 use tokio::sync::{mpsc, watch};
-use tokio::task::{AbortHandle, JoinSet};
-use tokio::time::{Instant, sleep, timeout};
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 
 use super::changes::{Delta, changes};
 use super::config::{Config, Flavour};
-use super::cursor::{Cursor, Moved, WAIT_LIMIT, pause};
+use super::cursor::{Cursor, Moved, long_wait, pause};
+use super::follower::Follower;
 use super::leader::{Lead, LeaderWatch};
 use super::line::{Answer, Ask, Line, Server, Trouble};
+use super::pace::{Pace, Restraint};
 use super::row::{Reader, Row};
 use super::wanted::encoded;
 
-/// How long an answer may take that waits for nothing.
+/// How long an answer may take that waits for nothing; of one that waits, Consul adds up to a sixteenth to that.
 pub(super) const READ_LIMIT: Duration = Duration::from_secs(10);
 /// How many services have a query of their own.
 const FOLLOWERS: usize = 64;
@@ -45,6 +48,8 @@ pub(super) enum Seen {
     Listed { services: BTreeSet<ServiceName>, index: u64 },
     /// All rows of one service at an index. One that is read in turn may be overtaken by its own query.
     Read { service: ServiceName, rows: Vec<Arc<Row>>, index: u64, in_turn: bool },
+    /// All rows of these instances in a service at an index.
+    ReadOf { service: ServiceName, ids: BTreeSet<InstanceId>, rows: Vec<Arc<Row>>, index: u64 },
     /// All rows of all services at an index; from now on each change is told.
     Whole { services: BTreeMap<ServiceName, Vec<Row>>, index: u64 },
     /// What has changed since.
@@ -55,10 +60,17 @@ pub(super) enum Seen {
     Broken { why: String, again: bool },
 }
 
+impl Seen {
+    /// Reading goes on elsewhere.
+    pub(super) fn broken(why: &Trouble) -> Self {
+        Self::Broken { why: why.to_string(), again: false }
+    }
+}
+
 /// Reading one server. Dropping it ends it.
 pub(super) struct Session {
     context: Context,
-    followers: BTreeMap<ServiceName, AbortHandle>,
+    followers: BTreeMap<ServiceName, Follower>,
     others: watch::Sender<BTreeSet<ServiceName>>,
     tasks: JoinSet<()>,
 }
@@ -68,6 +80,7 @@ pub(super) struct Session {
 pub(super) struct Context {
     pub(super) config: Arc<Config>,
     pub(super) server: Arc<Server>,
+    pub(super) pace: Arc<Pace>,
     number: u64,
     events: mpsc::Sender<(u64, Seen)>,
 }
@@ -80,7 +93,7 @@ impl Session {
         number: u64,
         events: mpsc::Sender<(u64, Seen)>,
     ) -> Self {
-        let context = Context { config, server, number, events };
+        let context = Context::new(config, server, number, events);
         let mut tasks = JoinSet::new();
         let (others, unfollowed) = watch::channel(BTreeSet::new());
         tasks.spawn(probe(context.clone()));
@@ -104,61 +117,72 @@ impl Session {
         self.context.number
     }
 
-    /// Follows exactly these services, where not all are followed anyway: those with a query of their own keep it, others get one as far as there is room.
-    pub(super) fn follow(&mut self, services: &BTreeSet<ServiceName>) {
+    /// Follows exactly these services, where not all are followed anyway. As far as there is room each has a query of its own:
+    /// those of `own` first, then those that had one before.
+    pub(super) fn follow(&mut self, services: &BTreeSet<ServiceName>, own: &BTreeSet<ServiceName>) {
         if self.context.config.flavour == Flavour::Portolan {
             return;
         }
         while self.tasks.try_join_next().is_some() {}
-        self.followers.retain(|service, task| {
-            let stays = services.contains(service);
-            if !stays {
-                task.abort();
-            }
-            stays
-        });
-        let mut others = BTreeSet::new();
-        for service in services {
-            if self.followers.contains_key(service) {
-                continue;
-            }
-            if self.followers.len() < FOLLOWERS {
-                let task = self.tasks.spawn(follow(self.context.clone(), service.clone()));
-                self.followers.insert(service.clone(), task);
-            } else {
-                others.insert(service.clone());
-            }
+        let mut followed: Vec<_> = services.iter().collect();
+        followed.sort_by_key(|service| (!own.contains(*service), !self.followers.contains_key(*service)));
+        let others = followed.split_off(followed.len().min(FOLLOWERS));
+        let mut before = std::mem::take(&mut self.followers);
+        for service in followed {
+            let follower = before
+                .remove(service)
+                .unwrap_or_else(|| Follower::start(self.context.clone(), service.clone(), &mut self.tasks));
+            self.followers.insert(service.clone(), follower);
         }
         // Also when they are the same: the list has moved, so they may be others inside.
-        self.others.send_replace(others);
+        self.others.send_replace(others.into_iter().cloned().collect());
+    }
+
+    /// News of an instance in this service is waited for.
+    pub(super) fn await_news(&self, service: &ServiceName, id: &InstanceId) {
+        self.followers.get(service).inspect(|follower| follower.await_news(id));
+    }
+
+    /// There was news of a service: only of these instances more is waited for.
+    pub(super) fn await_only(&self, service: &ServiceName, still: impl Fn(&InstanceId) -> bool) {
+        self.followers.get(service).inspect(|follower| follower.await_only(still));
     }
 }
 
 impl Context {
+    pub(super) fn new(
+        config: Arc<Config>,
+        server: Arc<Server>,
+        number: u64,
+        events: mpsc::Sender<(u64, Seen)>,
+    ) -> Self {
+        Self { config, server, pace: Arc::default(), number, events }
+    }
+
     pub(super) async fn see(&self, seen: Seen) {
         // Nobody listens any more: the session is about to be dropped.
         let _ = self.events.send((self.number, seen)).await;
     }
 
     pub(super) async fn broken(&self, why: &Trouble) {
-        self.see(Seen::Broken { why: why.to_string(), again: false }).await;
+        self.see(Seen::broken(why)).await;
     }
 
-    /// A query of the catalog; one that waits, if an index is given.
-    fn query(&self, path: &str, cursor: Cursor) -> (Ask, Duration) {
+    /// A query of the catalog, and how long its answer may take; one that waits so long for news, if it is somewhere.
+    pub(super) fn query(&self, path: &str, cursor: Cursor, wait: Duration) -> (Ask, Duration) {
         // A new leader answers otherwise while it has not applied all that its log holds: with too little.
         let mut query = vec!["consistent".to_owned()];
         if let Some(datacenter) = &self.config.datacenter {
             query.push(format!("dc={}", encoded(datacenter)));
         }
         if cursor.is_somewhere() {
-            query.push(cursor.waiting(fastrand::f64()));
+            query.push(cursor.waiting(wait));
         }
         let ask = Ask::get(format!("{path}?{}", query.join("&")));
-        (ask, if cursor.is_somewhere() { WAIT_LIMIT } else { READ_LIMIT })
+        (ask, if cursor.is_somewhere() { wait + READ_LIMIT } else { READ_LIMIT })
     }
 
-    fn reader(&self, service: &ServiceName) -> Reader {
+    pub(super) fn reader(&self, service: &ServiceName) -> Reader {
         Reader::new(self.config.flavour, service.clone())
     }
 }
@@ -166,19 +190,22 @@ impl Context {
 /// Follows the list of services.
 async fn list(context: Context) {
     let mut line = Line::new(Arc::clone(&context.server));
-    let mut cursor = Cursor::default();
+    let (mut cursor, mut restraint, mut known) = (Cursor::default(), Restraint::default(), BTreeSet::new());
     loop {
-        let (ask, limit) = context.query("/v1/catalog/services", cursor);
+        let (ask, limit) = context.query("/v1/catalog/services", cursor, long_wait(fastrand::f64()));
+        let begun = Instant::now();
         let outcome = line.ask(&ask, limit).await.and_then(|answer| Ok((names(&answer)?, answer)));
         let (services, answer) = match outcome {
             Ok(outcome) => outcome,
             Err(trouble) => return context.broken(&trouble).await,
         };
         let moved = cursor.advance(answer.index);
+        let others = std::mem::replace(&mut known, services.clone()) != services;
+        let restraint = restraint.after(others, begun.elapsed());
         if moved != Moved::Nowhere {
             context.see(Seen::Listed { services, index: answer.index.unwrap_or_default() }).await;
         }
-        sleep(pause(moved, answer.body.len())).await;
+        sleep(pause(moved, answer.body.len()) + restraint).await;
     }
 }
 
@@ -186,32 +213,6 @@ fn names(answer: &Answer) -> Result<BTreeSet<ServiceName>, Trouble> {
     let services: CatalogServices = answer.json()?;
     let names = services.keys().filter_map(|name| ServiceName::new(name).ok());
     Ok(names.take(SERVICES_LIMIT).collect())
-}
-
-/// Follows one service.
-async fn follow(context: Context, service: ServiceName) {
-    let mut line = Line::new(Arc::clone(&context.server));
-    let path = format!("/v1/health/service/{}", encoded(service.as_str()));
-    let (mut cursor, mut reader) = (Cursor::default(), context.reader(&service));
-    loop {
-        let (ask, limit) = context.query(&path, cursor);
-        let outcome = line.ask(&ask, limit).await.and_then(|a| Ok((read(&mut reader, &a)?, a)));
-        let (rows, answer) = match outcome {
-            Ok(outcome) => outcome,
-            Err(trouble) => return context.broken(&trouble).await,
-        };
-        let moved = cursor.advance(answer.index);
-        if moved == Moved::Back {
-            // The list tells whether the cluster has lost its memory; it is read first when reading begins anew.
-            let why = format!("the index of {service} went back");
-            return context.see(Seen::Broken { why, again: true }).await;
-        }
-        if moved != Moved::Nowhere {
-            let (service, index) = (service.clone(), answer.index.unwrap_or_default());
-            context.see(Seen::Read { service, rows, index, in_turn: false }).await;
-        }
-        sleep(pause(moved, answer.body.len())).await;
-    }
 }
 
 fn read(reader: &mut Reader, answer: &Answer) -> Result<Vec<Arc<Row>>, Trouble> {
@@ -228,23 +229,28 @@ async fn sweep(context: Context, mut services: watch::Receiver<BTreeSet<ServiceN
             let (context, lines) = (&context, &lines);
             async move {
                 let path = format!("/v1/health/service/{}", encoded(service.as_str()));
-                let (ask, limit) = context.query(&path, Cursor::default());
+                let (ask, limit) = context.query(&path, Cursor::default(), Duration::ZERO);
+                let begun = Instant::now();
                 let answer = lines.ask(&ask, limit).await?;
+                let now = Instant::now();
+                let due = context.pace.spend(answer.body.len(), now - begun, now);
                 let rows = read(&mut context.reader(&service), &answer)?;
                 let index = answer.index.unwrap_or_default();
                 context.see(Seen::Read { service, rows, index, in_turn: true }).await;
-                Ok::<_, Trouble>(())
+                Ok::<_, Trouble>(due)
             }
         });
         let mut reads = stream::iter(reads).buffer_unordered(SWEEP_WIDTH);
+        let mut due = begun;
         while let Some(outcome) = reads.next().await {
-            if let Err(trouble) = outcome {
-                return context.broken(&trouble).await;
+            match outcome {
+                Ok(then) => due = due.max(then),
+                Err(trouble) => return context.broken(&trouble).await,
             }
         }
         // A list that moves all the time does not make it read all the time.
-        sleep(begun.elapsed().clamp(SWEEP_PAUSE, SWEEP)).await;
-        let _ = timeout(SWEEP, services.changed()).await;
+        sleep_until(due.max(Instant::now() + SWEEP_PAUSE)).await;
+        let _ = timeout_at(begun + SWEEP, services.changed()).await;
     }
 }
 

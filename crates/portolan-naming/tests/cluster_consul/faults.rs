@@ -2,8 +2,8 @@
 //! watches sees no service without instances.
 
 use std::collections::BTreeMap;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
@@ -50,33 +50,28 @@ impl Stage {
     }
 
     /// Waits until the catalog has each instance once, passing, until just as many are registered with the agents that run,
-    /// and until the watcher sees them all; nobody saw less. How long that takes is counted from when a leader answered the
+    /// and until the watcher sees them all; nobody saw less. Since when that is so is counted from when a leader answered the
     /// servers that run, for good.
     async fn recovered(&self, what: &str, running: &[usize]) {
+        let cluster = &self.cluster;
+        let listed = || census(cluster, running[0]) == Some((200, 200));
+        let registered =
+            || running.iter().map(|n| registered(cluster, *n)).sum::<Option<usize>>() == Some(200);
+        let seen = || self.watcher.sees(|view| counts(view) == (200, 200));
+        let led: Vec<_> = running.iter().map(|n| cluster.asks_its_leader(*n)).collect();
+        let mut facts: Vec<Fact<'_>> = vec![&listed, &registered, &seen];
+        facts.extend(led.iter().map(|led| led as Fact<'_>));
         let begun = Instant::now();
-        let led = LedWatch::start(&self.cluster, running);
-        let registered = || running.iter().map(|n| registered(&self.cluster, *n)).sum::<Option<usize>>();
-        let whole = async {
-            // Each look costs the servers that are looked at some milliseconds.
-            while census(&self.cluster, running[0]) != Some((200, 200)) || registered() != Some(200) {
-                sleep(Duration::from_millis(50)).await;
-            }
+        let Some(since) = tokio::task::block_in_place(|| all_hold(&facts)) else {
+            let agents: Vec<_> = running.iter().map(|n| self::registered(cluster, *n)).collect();
+            panic!("{what}: the catalog has {:?}, agents {agents:?}", census(cluster, running[0]));
         };
-        if timeout(LIMIT, whole).await.is_err() {
-            panic!(
-                "{what}: the catalog has {:?}, agents {:?}",
-                census(&self.cluster, running[0]),
-                registered()
-            );
-        }
-        let catalog = Instant::now();
-        self.watcher.until(LIMIT, what, |view| counts(view) == (200, 200)).await;
-        let (led, seen) = (led.since(begun), Instant::now());
+        let led = since[3..].iter().map(|led| led.begun).max().unwrap_or(begun);
+        let [listed, registered, seen] =
+            [0, 1, 2].map(|n: usize| since[n].ended.saturating_duration_since(led));
         println!(
-            "{what}: led for good after {:?}, all registered {:?} later, seen {:?} later",
+            "{what}: led for good after {:?}, then the catalog is right after {listed:?}, the watcher after {seen:?}, agents after {registered:?}",
             led - begun,
-            catalog.saturating_duration_since(led),
-            seen.saturating_duration_since(led)
         );
         assert_eq!(self.watcher.emptied(), []);
     }
@@ -115,43 +110,46 @@ impl Stage {
     }
 }
 
-/// Whether a leader answers servers, asked all the time.
-struct LedWatch {
-    stop: Arc<AtomicBool>,
-    /// When a server was asked last that no leader answered.
-    unled: Arc<Mutex<Option<Instant>>>,
+/// What holds or does not.
+type Fact<'a> = &'a (dyn Fn() -> bool + Sync);
+
+/// When it was looked last at what did not hold then; the beginning, if it always has.
+#[derive(Clone, Copy)]
+struct LastLook {
+    begun: Instant,
+    ended: Instant,
+    holds: bool,
 }
 
-impl LedWatch {
-    fn start(cluster: &Consul, servers: &[usize]) -> Self {
-        let watch = Self { stop: Arc::default(), unled: Arc::default() };
-        for n in servers {
-            let (stop, unled, is_led) =
-                (watch.stop.clone(), watch.unled.clone(), cluster.asks_its_leader(*n));
-            thread::spawn(move || {
-                while !stop.load(Relaxed) {
-                    let asked = Instant::now();
-                    if !is_led() {
-                        let mut last = unled.lock().unwrap();
-                        *last = (*last).max(Some(asked));
+/// Looks at each fact all the time until all hold at once, and says since when they have.
+fn all_hold(facts: &[Fact<'_>]) -> Option<Vec<LastLook>> {
+    let now = Instant::now();
+    let looks = Mutex::new(vec![LastLook { begun: now, ended: now, holds: false }; facts.len()]);
+    let over = AtomicBool::new(false);
+    thread::scope(|scope| {
+        for (n, fact) in facts.iter().enumerate() {
+            let (looks, over) = (&looks, &over);
+            scope.spawn(move || {
+                while !over.load(Relaxed) {
+                    let begun = Instant::now();
+                    let holds = fact();
+                    let look = &mut looks.lock().unwrap()[n];
+                    look.holds = holds;
+                    if !holds {
+                        (look.begun, look.ended) = (begun, Instant::now());
                     }
-                    thread::sleep(Duration::from_millis(50));
+                    // Each look costs the servers that are looked at some milliseconds.
+                    thread::sleep(Duration::from_millis(100));
                 }
             });
         }
-        watch
-    }
-
-    /// Since when a leader has answered all of them; since `begun` if it always has.
-    fn since(self, begun: Instant) -> Instant {
-        self.unled.lock().unwrap().map_or(begun, |unled| unled.max(begun))
-    }
-}
-
-impl Drop for LedWatch {
-    fn drop(&mut self) {
-        self.stop.store(true, Relaxed);
-    }
+        let hold = || looks.lock().unwrap().iter().all(|look| look.holds);
+        while !hold() && now.elapsed() < LIMIT {
+            thread::sleep(Duration::from_millis(10));
+        }
+        over.store(true, Relaxed);
+        hold().then(|| looks.lock().unwrap().clone())
+    })
 }
 
 /// How many different instances of the tests' are passing, and how many entries there are in all, as one server's

@@ -136,6 +136,11 @@ impl Watcher {
         begun.elapsed()
     }
 
+    /// Whether what is seen now is as `wanted` says.
+    pub(crate) fn sees(&self, wanted: impl Fn(&View) -> bool) -> bool {
+        wanted(&self.view.lock().unwrap().view)
+    }
+
     pub(crate) fn emptied(&self) -> Vec<ServiceName> {
         self.view.lock().unwrap().emptied.clone()
     }

@@ -59,6 +59,24 @@ fn differences_in_order_and_with_growing_revisions() {
 }
 
 #[test]
+fn what_is_read_of_some_says_nothing_of_others() {
+    let mut book = Book::new(Duration::ZERO);
+    book.fill(3);
+    let of = |book: &mut Book, ids: &[&str], rows| {
+        let ids = ids.iter().map(|id| InstanceId::new(*id).unwrap()).collect();
+        told(book.take_of(&name("web"), &ids, shared(rows), Instant::now()))
+    };
+    assert_eq!(of(&mut book, &["a"], vec![row("web", "a", "n", 7)]), ["7+web:a"], "the first of its service");
+    take(&mut book, "web", vec![row("web", "a", "n", 7), row("web", "b", "n", 8)]);
+    assert_eq!(of(&mut book, &["c", "d"], vec![row("web", "c", "n", 9)]), ["9+web:c"]);
+    assert_eq!(of(&mut book, &["a", "c"], vec![row("web", "c", "m", 12)]), ["10-web:a"]);
+    assert_eq!(book.rows_of(&InstanceId::new("c").unwrap()).count(), 1, "no longer on the other node");
+    assert_eq!(take(&mut book, "web", vec![row("web", "b", "n", 8)]), ["11-web:c"]);
+    assert_eq!(of(&mut book, &["b"], vec![]), ["12-web:b"]);
+    assert_eq!((book.services().count(), book.all().len()), (0, 0));
+}
+
+#[test]
 fn the_first_read_has_the_indexes_of_consul() {
     let mut book = Book::new(Duration::ZERO);
     take(&mut book, "web", vec![Row { modified: 9, ..row("web", "a", "n", 7) }]);

@@ -48,14 +48,20 @@ impl Desk {
                 // Not only if that one is shown: one that an agent brings back is younger.
                 let heard = shown.is_some_and(|row| row.reachable);
                 let at_home = rows.iter().any(|row| row.node == home.node && (row.reachable || !heard));
-                let elsewhere = rows.iter().filter(|row| at_home && row.node != home.node);
-                let mut calls: Vec<_> =
-                    elsewhere.flat_map(|row| removal(row, home, self.agent_of(row), true)).collect();
-                if let Some(at) = self.strays.get(id).filter(|at| at_home && **at != home.at) {
-                    let deregister = (*at, Call::Deregister { service_id: id.to_string() });
-                    if !calls.contains(&deregister) {
-                        calls.push(deregister);
+                let mut calls = Vec::new();
+                for row in rows.iter().filter(|row| at_home && row.node != home.node) {
+                    match self.agent_of(row) {
+                        // Out of the catalog first, of all of them: their agent is told afterwards, and may take its time.
+                        Some(agent) if row.service_id == id.as_str() => {
+                            self.strays.insert(id.clone(), agent);
+                            calls.extend(removal(row, home, None, true));
+                        }
+                        agent => calls.extend(removal(row, home, agent, true)),
                     }
+                }
+                let stray = self.strays.get(id).filter(|at| at_home && **at != home.at);
+                if let Some(at) = stray.filter(|_| calls.is_empty()) {
+                    calls.push((*at, Call::Deregister { service_id: id.to_string() }));
                 }
                 if let Some(due) = due {
                     self.agenda.at(id, due);
@@ -141,7 +147,8 @@ impl Desk {
 /// up the catalog, which comes first therefore.
 fn removal(row: &Row, home: &Home, agent: Option<At>, thoroughly: bool) -> Vec<(At, Call)> {
     let deregister = agent.map(|at| (at, Call::Deregister { service_id: row.service_id.clone() }));
-    let forget = Call::Forget { node: row.node.clone(), service_id: row.service_id.clone() };
+    let (node, service_id) = (row.node.clone(), row.service_id.clone());
+    let forget = Call::Forget { node, service_id, created: row.created };
     let forget = (thoroughly || deregister.is_none()).then_some((home.at, forget));
     forget.into_iter().chain(deregister).collect()
 }

@@ -108,6 +108,14 @@ impl Desk {
         }
     }
 
+    /// An instance was read at `index`: what is known of it now is no older.
+    pub(super) fn seen_at(&mut self, id: &InstanceId, index: u64) {
+        let begun = self.front(id).and_then(|job| job.begun.as_ref());
+        if begun.is_some_and(|begun| matches!(begun.proof, Proof::At(needed) if needed <= index)) {
+            self.prove(id, Proof::Given);
+        }
+    }
+
     fn prove(&mut self, id: &InstanceId, proof: Proof) {
         let job = self.jobs.get_mut(id).and_then(VecDeque::front_mut);
         if let Some(begun) = job.and_then(|job| job.begun.as_mut()) {
@@ -115,7 +123,7 @@ impl Desk {
         }
     }
 
-    fn service_of(&self, id: &InstanceId) -> Option<&ServiceName> {
+    pub(super) fn service_of(&self, id: &InstanceId) -> Option<&ServiceName> {
         let wanted = self.wanted.get(id).map(|wanted| &wanted.registration.service);
         wanted.or_else(|| self.book.shown(id).map(|shown| shown.service()))
     }

@@ -14,7 +14,7 @@ use serde_json::json;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until, timeout};
 
-use super::super::cursor::{Cursor, Moved, WAIT_LIMIT, pause};
+use super::super::cursor::{Cursor, Moved, WAIT_LIMIT, long_wait, pause};
 use super::super::line::{Ask, Line, Lines, Server, Trouble};
 use super::super::wanted::encoded;
 use super::config::Config;
@@ -243,7 +243,7 @@ fn follow(server: Arc<Server>, path: String) -> impl Stream<Item = Result<Told, 
             loop {
                 sleep(wait).await;
                 let (query, limit) = match cursor.is_somewhere() {
-                    true => (format!("&{}", cursor.waiting(fastrand::f64())), WAIT_LIMIT),
+                    true => (format!("&{}", cursor.waiting(long_wait(fastrand::f64()))), WAIT_LIMIT),
                     false => (String::new(), READ_LIMIT),
                 };
                 // `consistent`: a new leader answers otherwise while it has not applied all that its log holds, and keys

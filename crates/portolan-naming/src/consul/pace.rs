@@ -1,0 +1,140 @@
+//! How much of a server's time following may take; pure.
+//!
+//! Consul answers with all there is at each change, however small, and hundreds of services may change all the time. What
+//! one handle reads then is bounded by how long the answers take, so that it leaves a busy server alone for longer, and
+//! goes as fast as changes come where answers are quick.
+
+use std::collections::VecDeque;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+/// How many times what it takes is paid for an answer: on the long run one is under way a third of the time.
+const PRICE: f64 = 3.0;
+/// How far paying may be behind before somebody has to wait.
+const CREDIT: Duration = Duration::from_secs(4);
+/// The longest wait of one service, however much is owed.
+const LONGEST: Duration = Duration::from_secs(15);
+/// What an answer weighs beside its body, in bytes.
+const HEAD: usize = 8192;
+/// The most a byte is said to take, in seconds: a query that waited for news has not worked all that time. Also then a
+/// mebibyte a second is read.
+const SLOWEST: f64 = 1.0 / 1_048_576.0;
+/// How many answers to look back for one that did not wait.
+const RECENT: usize = 16;
+
+/// What all followers at one server have taken of its time.
+#[derive(Debug, Default)]
+pub(super) struct Pace(Mutex<Account>);
+
+#[derive(Debug, Default)]
+struct Account {
+    /// When all that was taken will have been paid for.
+    paid: Option<Instant>,
+    /// How many seconds a byte took in recent answers.
+    recent: VecDeque<f64>,
+}
+
+impl Pace {
+    /// An answer with a body of so many bytes took so long, or waited for news as well; says when whoever asked may ask
+    /// for as much again.
+    pub(super) fn spend(&self, size: usize, took: Duration, now: Instant) -> Instant {
+        let mut account = self.lock();
+        let weight = (size + HEAD) as f64;
+        if account.recent.len() == RECENT {
+            account.recent.pop_front();
+        }
+        account.recent.push_back(took.as_secs_f64() / weight);
+        let of_a_byte = account.recent.iter().copied().fold(SLOWEST, f64::min);
+        let cost = Duration::from_secs_f64(PRICE * weight * of_a_byte);
+        let paid = account.paid.map_or(now, |paid| paid.max(now)) + cost;
+        let paid = paid.min(now + CREDIT + LONGEST);
+        account.paid = Some(paid);
+        now + (paid - now).saturating_sub(CREDIT)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Account> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// How long to leave alone what moves all the time and says nothing new. Consul's list of services moves with every
+/// instance, and to answer it looks at all of them.
+#[derive(Debug, Default)]
+pub(super) struct Restraint(Duration);
+
+impl Restraint {
+    const FIRST: Duration = Duration::from_millis(5);
+    const MOST: Duration = Duration::from_secs(1);
+
+    /// How long to wait after an answer that was `news` and came after so long.
+    pub(super) fn after(&mut self, news: bool, took: Duration) -> Duration {
+        self.0 = match news || took >= Self::MOST {
+            true => Duration::ZERO,
+            false => (self.0 * 2).clamp(Self::FIRST, Self::MOST),
+        };
+        self.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MIB: usize = 1 << 20;
+
+    fn ms(ms: u64) -> Duration {
+        Duration::from_millis(ms)
+    }
+
+    #[test]
+    fn quick_answers_are_asked_for_a_third_of_the_time() {
+        let (pace, begun) = (Pace::default(), Instant::now());
+        let mut now = begun;
+        for _ in 0..1000 {
+            now = (now + ms(10)).max(pace.spend(MIB, ms(10), now + ms(10)));
+        }
+        let share = ms(10_000).as_secs_f64() / (now - begun).as_secs_f64();
+        assert!((0.33..0.4).contains(&share), "{share}");
+    }
+
+    #[test]
+    fn what_an_answer_waited_for_news_is_not_paid() {
+        let (pace, now) = (Pace::default(), Instant::now());
+        for _ in 0..RECENT {
+            assert_eq!(pace.spend(1000, ms(60_000), now), now, "small ones in a row are no burden");
+        }
+        // One that did not wait tells how long the others take.
+        pace.spend(MIB, ms(5), now);
+        for _ in 1..RECENT {
+            assert_eq!(pace.spend(MIB, ms(60_000), now), now);
+        }
+        // It is forgotten; then they are said to take as long as it may be.
+        assert_eq!(pace.spend(MIB, ms(60_000), now), now);
+        let due = pace.spend(MIB, ms(60_000), now);
+        assert!(due > now + ms(2000) && due <= now + ms(3000), "{:?}", due - now);
+    }
+
+    #[test]
+    fn nobody_waits_longer_than_the_longest_and_debts_are_paid_by_time() {
+        let (pace, mut now) = (Pace::default(), Instant::now());
+        let mut due = now;
+        for _ in 0..100 {
+            due = pace.spend(MIB, ms(1000), now);
+        }
+        assert_eq!(due, now + LONGEST);
+        now = due + CREDIT;
+        assert_eq!(pace.spend(MIB, ms(1000), now), now);
+    }
+
+    #[test]
+    fn a_list_that_only_moves_is_asked_for_less_and_less() {
+        let mut restraint = Restraint::default();
+        let waits: Vec<_> = (0..10).map(|_| restraint.after(false, Duration::ZERO).as_millis()).collect();
+        assert_eq!(waits, [5, 10, 20, 40, 80, 160, 320, 640, 1000, 1000]);
+        assert_eq!(restraint.after(true, Duration::ZERO), Duration::ZERO, "news");
+        assert_eq!(restraint.after(false, ms(1)), Restraint::FIRST);
+        assert_eq!(restraint.after(false, Restraint::MOST), Duration::ZERO, "it moves seldom");
+    }
+}
