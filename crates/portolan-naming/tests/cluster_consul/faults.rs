@@ -46,6 +46,12 @@ impl Stage {
         owner.register_many(MANY, SERVICES).await;
         let watcher = Watcher::start(&other);
         watcher.until(LIMIT, "all are seen", |view| counts(view) == (200, 200)).await;
+        // An agent that restarts remembers signs of life, and is not told of them by a registration.
+        testkit::wait::until(LIMIT, "each has given a sign of life", async || {
+            let heard = heard(&cluster, 0);
+            if heard == Some(200) { Ok(()) } else { Err(heard) }
+        })
+        .await;
         Self { cluster, owner, other, watcher }
     }
 
@@ -175,6 +181,18 @@ fn registered(cluster: &Consul, server: usize) -> Option<usize> {
     let services: BTreeMap<String, Value> =
         serde_json::from_str(&cluster.get(server, "/v1/agent/services")?).ok()?;
     Some(services.keys().filter(|id| id.starts_with("host:many")).count())
+}
+
+/// How many of the tests' instances have given a sign of life to one server's agent.
+fn heard(cluster: &Consul, server: usize) -> Option<usize> {
+    let checks: BTreeMap<String, Value> =
+        serde_json::from_str(&cluster.get(server, "/v1/agent/checks")?).ok()?;
+    let given = checks.values().filter(|check| check["Output"] == "as Portolan says");
+    Some(
+        given
+            .filter(|check| check["ServiceID"].as_str().is_some_and(|id| id.starts_with("host:many")))
+            .count(),
+    )
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
