@@ -6,12 +6,15 @@ use std::time::Duration;
 /// together do not end together.
 const WAIT: Duration = Duration::from_secs(45);
 const WAIT_SPREAD: Duration = Duration::from_secs(15);
-/// How long the answer may take then: Consul adds up to a sixteenth.
-pub(super) const WAIT_LIMIT: Duration = Duration::from_secs(75);
 
 /// How long a follower's query waits; `lot` is from zero to one.
 pub(super) fn long_wait(lot: f64) -> Duration {
     WAIT + WAIT_SPREAD.mul_f64(lot)
+}
+
+/// How long the answer to a query that waits so long may take: Consul adds up to a sixteenth to the wait.
+pub(super) fn answer_limit(wait: Duration) -> Duration {
+    wait + wait / 16 + Duration::from_secs(10)
 }
 
 /// Where in the history a follower is; zero is nowhere, and asks without waiting.

@@ -20,7 +20,7 @@ use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 
 use super::changes::{Delta, changes};
 use super::config::{Config, Flavour};
-use super::cursor::{Cursor, Moved, long_wait, pause};
+use super::cursor::{Cursor, Moved, answer_limit, long_wait, pause};
 use super::follower::Follower;
 use super::leader::{Lead, LeaderWatch};
 use super::line::{Answer, Ask, Line, Server, Trouble};
@@ -28,7 +28,7 @@ use super::pace::{Pace, Restraint};
 use super::row::{Reader, Row};
 use super::wanted::encoded;
 
-/// How long an answer may take that waits for nothing; of one that waits, Consul adds up to a sixteenth to that.
+/// How long an answer may take that waits for nothing.
 pub(super) const READ_LIMIT: Duration = Duration::from_secs(10);
 /// How many services have a query of their own.
 const FOLLOWERS: usize = 64;
@@ -179,7 +179,7 @@ impl Context {
             query.push(cursor.waiting(wait));
         }
         let ask = Ask::get(format!("{path}?{}", query.join("&")));
-        (ask, if cursor.is_somewhere() { wait + READ_LIMIT } else { READ_LIMIT })
+        (ask, if cursor.is_somewhere() { answer_limit(wait) } else { READ_LIMIT })
     }
 
     pub(super) fn reader(&self, service: &ServiceName) -> Reader {

@@ -11,7 +11,7 @@ use portolan_model::{Health, Registration, View, Weight};
 use serde_json::Value;
 use testkit::cluster::Cluster;
 use testkit::cluster::consul::Consul;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, timeout};
 
 use crate::handle::{Handle, Watcher, counts, open, said};
 
@@ -103,16 +103,17 @@ impl Stage {
         self.owner.close().await;
         self.other.close().await;
         // Agents tell the catalog by and by.
-        let empty = async {
-            while (0..3).find_map(|n| census(&self.cluster, n)) != Some((0, 0)) {
-                sleep(Duration::from_millis(20)).await;
-            }
-        };
-        if timeout(LEFT_OVER, empty).await.is_err() {
-            let left: Vec<_> =
-                (0..3).map(|n| (census(&self.cluster, n), registered(&self.cluster, n))).collect();
-            panic!("a clean shutdown leaves, in catalogs and agents: {left:?}");
-        }
+        testkit::wait::until(
+            LEFT_OVER,
+            "a clean shutdown leaves nothing, in catalogs and agents",
+            async || {
+                if (0..3).find_map(|n| census(&self.cluster, n)) == Some((0, 0)) {
+                    return Ok(());
+                }
+                Err([0, 1, 2].map(|n| (census(&self.cluster, n), registered(&self.cluster, n))))
+            },
+        )
+        .await;
     }
 }
 
@@ -228,9 +229,7 @@ async fn a_server_that_hangs() {
     stage.cluster.stop(0);
     let begun = Instant::now();
     stage.recovered("home hangs", &[1, 2]).await;
-    while begun.elapsed() < HUNG {
-        sleep(Duration::from_millis(100)).await;
-    }
+    testkit::wait::until(LIMIT, "it has lasted", async || begun.elapsed() >= HUNG).await;
     stage.recovered("home hangs for long", &[1, 2]).await;
     stage.cluster.cont(0);
     stage.recovered("home goes on", &[0, 1, 2]).await;
@@ -248,9 +247,7 @@ async fn servers_that_are_cut_off() {
     // All from one another, while we reach each.
     net.part_all(true);
     let begun = Instant::now();
-    while begun.elapsed() < PARTED {
-        sleep(Duration::from_millis(100)).await;
-    }
+    testkit::wait::until(LIMIT, "it has lasted", async || begun.elapsed() >= PARTED).await;
     assert_eq!(stage.watcher.emptied(), []);
     net.part_all(false);
     stage.carries_on("all reach one another again", &[0, 1, 2], Weight(8)).await;

@@ -14,7 +14,7 @@ use serde_json::json;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until, timeout};
 
-use super::super::cursor::{Cursor, Moved, WAIT_LIMIT, long_wait, pause};
+use super::super::cursor::{Cursor, Moved, answer_limit, long_wait, pause};
 use super::super::line::{Ask, Line, Lines, Server, Trouble};
 use super::super::wanted::encoded;
 use super::config::Config;
@@ -242,8 +242,9 @@ fn follow(server: Arc<Server>, path: String) -> impl Stream<Item = Result<Told, 
         async move {
             loop {
                 sleep(wait).await;
+                let long = long_wait(fastrand::f64());
                 let (query, limit) = match cursor.is_somewhere() {
-                    true => (format!("&{}", cursor.waiting(long_wait(fastrand::f64()))), WAIT_LIMIT),
+                    true => (format!("&{}", cursor.waiting(long)), answer_limit(long)),
                     false => (String::new(), READ_LIMIT),
                 };
                 // `consistent`: a new leader answers otherwise while it has not applied all that its log holds, and keys
