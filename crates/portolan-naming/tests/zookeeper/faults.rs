@@ -166,9 +166,10 @@ async fn servers_die_and_come_back() {
     let begun = Instant::now();
     scene.ensemble.stop(ours);
     scene.mended("our server is stopped", begun).await;
+    let mut paces = tokio::time::interval(Duration::from_millis(250));
     while begun.elapsed() < STOPPED {
+        paces.tick().await;
         scene.comes_and_goes().await;
-        tokio::time::sleep(Duration::from_millis(250)).await;
     }
     scene.ensemble.cont(ours);
     scene.ensemble.serving();
@@ -215,12 +216,19 @@ async fn servers_are_cut_off() {
     scene.ensemble.net().mend(leader);
     scene.ensemble.serving();
 
+    // The one that has our connection, from the others, while we reach it.
+    let session = scene.session().await.expect("the first instance");
+    let ours = scene.ensemble.server_of(session).expect("a server that has our connection");
+    let begun = Instant::now();
+    scene.ensemble.net().part(ours, true);
+    scene.mended("our server is parted from the others", begun).await;
+    scene.ensemble.net().part(ours, false);
+    scene.ensemble.serving();
+
     // All from one another, while we reach each.
     scene.ensemble.net().part_all(true);
     let begun = Instant::now();
-    while begun.elapsed() < PARTED {
-        tokio::time::sleep(Duration::from_millis(100)).await;
-    }
+    until(PATIENCE, "parted for long enough", async || begun.elapsed() >= PARTED).await;
     scene.ensemble.net().part_all(false);
     scene.ensemble.serving();
     scene.mended("all servers were parted, from the moment all serve", Instant::now()).await;

@@ -16,6 +16,7 @@ use testkit::cluster::Cluster;
 use testkit::cluster::consul::Consul;
 use testkit::cluster::etcd::Etcd;
 use testkit::cluster::zookeeper::ZooKeeper;
+use testkit::wait::until_blocking;
 
 use load::{Load, Method};
 use process::{Process, until};
@@ -59,9 +60,7 @@ fn outage(kind: &str, uri: &str, mut servers: impl Cluster) {
     let begun = Instant::now();
     let degraded = || gateway.status("registry").filter(|status| status == "degraded");
     until("the status says that the registry is away", degraded);
-    while begun.elapsed() < OUTAGE {
-        thread::sleep(Duration::from_millis(100));
-    }
+    until_blocking(2 * OUTAGE, "it was away for long enough", || begun.elapsed() >= OUTAGE);
     assert!(degraded().is_some());
     servers.launch_all();
     let back = Instant::now();

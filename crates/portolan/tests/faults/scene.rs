@@ -5,12 +5,12 @@ use std::fs;
 use std::io;
 use std::net::SocketAddr;
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde_json::{Value, json};
 use testkit::upstream::Upstream;
 use testkit::wire::{Client, Message};
-use tokio::time::{sleep, timeout};
+use tokio::time::timeout;
 
 use crate::process::Up;
 
@@ -144,13 +144,7 @@ pub(crate) async fn within<T>(what: impl Future<Output = T>) -> T {
 }
 
 /// Looks until there is something to see.
-pub(crate) async fn until<T>(what: &str, mut look: impl AsyncFnMut() -> Option<T>) -> T {
-    let started = Instant::now();
-    loop {
-        if let Some(seen) = look().await {
-            return seen;
-        }
-        assert!(started.elapsed() < PATIENCE, "waited in vain until {what}");
-        sleep(Duration::from_millis(5)).await;
-    }
+#[track_caller]
+pub(crate) fn until<T>(what: &str, look: impl AsyncFnMut() -> Option<T>) -> impl Future<Output = T> {
+    testkit::wait::until(PATIENCE, what, look)
 }

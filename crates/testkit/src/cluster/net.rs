@@ -69,6 +69,23 @@ impl Net {
         }
     }
 
+    /// Parts one host from the others, or joins it again; this machine reaches it all the same. Packets go to a card that
+    /// nobody has.
+    pub fn part(&self, n: usize, parted: bool) {
+        for other in (0..self.size).filter(|other| *other != n) {
+            for (from, to) in [(n, other), (other, n)] {
+                let (from, to) = (self.host(from), self.address(to).to_string());
+                let neighbour = ["-n", &from, "neighbour"];
+                if parted {
+                    let astray = ["lladdr", "02:00:00:00:00:00", "nud", "permanent"];
+                    ip(&[&neighbour[..], &["replace", &to, "dev", "eth0"], &astray].concat());
+                } else {
+                    ip(&[&neighbour[..], &["delete", &to, "dev", "eth0"]].concat());
+                }
+            }
+        }
+    }
+
     /// A cable from here to the switch.
     fn plug(&self, end: &str, port: &str) {
         ip(&["link", "add", end, "type", "veth", "peer", "name", port, "netns", &self.hub()]);
