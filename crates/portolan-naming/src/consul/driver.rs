@@ -219,6 +219,7 @@ impl Loop {
             }
             Event::Seen(Seen::Led(led)) => {
                 self.led = led;
+                self.read_where_home_is_led();
                 self.report();
             }
             Event::Seen(Seen::Broken { why, again }) => self.broken(why, again),

@@ -15,8 +15,9 @@ use tokio::time::sleep;
 use super::config::{Config, Flavour};
 use super::desk::{Act, At, Done};
 use super::form;
+use super::leader::{first, is_led, until_led};
 use super::line::{Ask, Lines, Trouble};
-use super::wanted::{Call, encoded};
+use super::wanted::Call;
 
 /// How long one call may take.
 pub(super) const CALL_LIMIT: Duration = Duration::from_secs(3);
@@ -30,10 +31,6 @@ const LAG: Duration = Duration::from_millis(100);
 /// How much later than another server it may reach a leader. A question that an agent holds back until then is asked
 /// again within some 450 ms.
 const LED_LAG: Duration = Duration::from_millis(700);
-/// How soon to ask again whether a server reaches a leader.
-const LED_PAUSE: Duration = Duration::from_millis(100);
-/// How much later than the server before it the next is tried.
-const TURN: Duration = Duration::from_millis(250);
 /// The longest pause before servers that could not be reached are tried again.
 const SEEK_PAUSE: Duration = Duration::from_millis(250);
 
@@ -103,44 +100,22 @@ pub(super) async fn acted(servers: Vec<Lines>, config: Arc<Config>, act: Act, mu
     Told::Done(Done { act, failed, index })
 }
 
-/// Asks all servers who they are, until one answers; those later in turn a little later, so that the first has it unless it is
-/// late. Where there is a choice, it is one that reaches a leader: what others are asked for they hand to a leader who may have
-/// vanished, and then answer nobody any more.
+/// Asks all servers who they are, until one answers. Where there is a choice, it is one that reaches a leader: what others
+/// are asked for they hand to a leader who may have vanished, and then answer nobody any more.
 pub(super) async fn seek(servers: Vec<Lines>, flavour: Flavour, from: At) -> Told {
-    let choosy = flavour == Flavour::Consul && servers.len() > 1;
-    let in_turn = servers.iter().enumerate().cycle().skip(from).take(servers.len());
-    let mut asked: FuturesUnordered<_> = (0u32..)
-        .zip(in_turn)
-        .map(|(turn, (at, server))| async move {
-            sleep(TURN * turn).await;
-            Told::Met { at, about: until_useful(server, choosy).await, home: true }
-        })
-        .collect();
-    asked.next().await.unwrap_or(Told::Nothing)
-}
-
-/// Waits until a server says who it is; if `choosy`, until a leader answers it as well.
-async fn until_useful(server: &Lines, choosy: bool) -> AgentSelf {
-    let mut backoff = Backoff::new(Duration::from_millis(100), SEEK_PAUSE);
-    loop {
-        if let Ok(about) = about(server).await
-            && (!choosy || is_led(server).await)
-        {
-            return about;
+    let choosy = servers.len() > 1;
+    let met = first(&servers, from, |at, server| async move {
+        let mut backoff = Backoff::new(Duration::from_millis(100), SEEK_PAUSE);
+        loop {
+            if let Ok(about) = about(server).await
+                && (!choosy || is_led(flavour, server).await)
+            {
+                return Told::Met { at, about, home: true };
+            }
+            sleep(backoff.next(fastrand::u64(..))).await;
         }
-        sleep(backoff.next(fastrand::u64(..))).await;
-    }
-}
-
-/// Whether a server's leader answers it.
-async fn is_led(server: &Lines) -> bool {
-    let nothing = encoded("Service.ID == \"\"");
-    let ask = Ask::get(format!("/v1/health/service/consul?filter={nothing}"));
-    match server.ask(&ask, PULSE_LIMIT).await {
-        // Who may not ask has been heard by a leader all the same.
-        Ok(_) | Err(Trouble::Refused { status: 400..=499, .. }) => true,
-        Err(Trouble::Refused { .. } | Trouble::Unreachable(_) | Trouble::Nonsense(_)) => false,
-    }
+    });
+    met.await.unwrap_or(Told::Nothing)
 }
 
 pub(super) async fn meet(server: Lines, at: At) -> Told {
@@ -155,7 +130,7 @@ pub(super) async fn revisit(server: Lines, at: At) -> Told {
         // Before it reaches a leader it does nothing of what it is asked. As long as it is cut off, no question waits for long,
         // or it would be found late.
         if server.ask(&Ask::get("/v1/status/leader"), PULSE_LIMIT).await.is_ok()
-            && is_led(&server).await
+            && is_led(Flavour::Consul, &server).await
             && let Ok(answer) = server.ask(&Ask::get("/v1/agent/services"), CALL_LIMIT).await
             && let Ok(services) = answer.json::<BTreeMap<String, AgentService>>()
         {
@@ -177,12 +152,7 @@ async fn about(server: &Lines) -> Result<AgentSelf, Trouble> {
 pub(super) async fn pulse(servers: Vec<Lines>, flavour: Flavour, at: At) -> Told {
     loop {
         sleep(PULSE).await;
-        let led = async {
-            Ok(match flavour {
-                Flavour::Consul => is_led(&servers[at]).await,
-                Flavour::Portolan => true,
-            })
-        };
+        let led = async { Ok(is_led(flavour, &servers[at]).await) };
         match tokio::try_join!(lives(&servers, at), led) {
             Err(why) => return Told::Lost { at, why },
             Ok(((), false)) => return Told::Led { at, led: false },
@@ -227,12 +197,6 @@ pub(super) async fn unled_pulse(servers: Vec<Lines>, at: At) -> Told {
 
 fn others(servers: &[Lines], at: At) -> impl Iterator<Item = &Lines> {
     servers.iter().enumerate().filter(move |(other, _)| *other != at).map(|(_, other)| other)
-}
-
-async fn until_led(server: &Lines) {
-    while !is_led(server).await {
-        sleep(LED_PAUSE).await;
-    }
 }
 
 /// Asks a server for a sign of life, and others as well once it is late with that. An error says that there is none.

@@ -18,8 +18,8 @@ use consul_api::{Base64, KeyEntry, KeyOperation, KeyVerb, TxnAnswer, TxnOperatio
 use portolan_model::{After, Entry, Key, KeyValue, Pending, Revision, Step};
 
 use super::config::Flavour;
-use super::leader::{Lead, LeaderWatch};
-use super::line::{Answer, Ask, Line, Server, Trouble};
+use super::leader::{Lead, LeaderWatch, first, until_led};
+use super::line::{Answer, Ask, Line, Lines, Server, Trouble};
 use super::reach::Reach;
 use super::wanted::encoded;
 use super::{DEADLINE, DENIED};
@@ -118,10 +118,26 @@ impl Store {
 
     /// Follows one server for as long as it answers, and has the leader that it had. Returns why no longer.
     async fn follow(&self, known: &Known) -> String {
+        self.turn_to_a_leader().await;
         let turn = self.turn();
         tokio::select! {
             why = self.query(&turn, known) => why,
             why = self.is_left(&turn) => why,
+        }
+    }
+
+    /// Where there is a choice, waits for a server that a leader answers.
+    async fn turn_to_a_leader(&self) {
+        if self.flavour == Flavour::Portolan || self.servers.len() < 2 {
+            return;
+        }
+        let servers: Vec<_> = self.servers.iter().cloned().map(Lines::new).collect();
+        let led = first(&servers, self.at.load(Ordering::Relaxed), |at, server| async move {
+            until_led(server).await;
+            at
+        });
+        if let Some(at) = led.await {
+            self.at.store(at, Ordering::Relaxed);
         }
     }
 
@@ -130,10 +146,16 @@ impl Store {
         if self.flavour == Flavour::Portolan {
             return std::future::pending().await;
         }
-        let mut leader = LeaderWatch::new(Arc::clone(&turn.server));
+        let mut leader = LeaderWatch::new(self.flavour, Arc::clone(&turn.server));
         loop {
             match leader.next().await {
-                Lead::Led(_) => {}
+                Lead::Led(true) => {}
+                Lead::Led(false) => {
+                    self.turn_to_a_leader().await;
+                    if self.turn().at != turn.at {
+                        return format!("{}: no leader answers it", turn.server);
+                    }
+                }
                 Lead::Moved(leader) => return format!("the leader is {leader} now"),
                 Lead::Gone(trouble) => {
                     self.turn_away(turn);

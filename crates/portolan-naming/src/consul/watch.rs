@@ -54,7 +54,7 @@ pub(super) enum Seen {
     Whole { services: BTreeMap<ServiceName, Vec<Row>>, index: u64 },
     /// What has changed since.
     Changed { delta: Delta, index: u64 },
-    /// The cluster has no leader, so that nothing can be read or written; or it has one (again).
+    /// No leader answers the server, so that nothing can be read or written there; or one does (again).
     Led(bool),
     /// Reading cannot go on like this. `again`: the same server may be asked once more, at once.
     Broken { why: String, again: bool },
@@ -256,7 +256,7 @@ async fn sweep(context: Context, mut services: watch::Receiver<BTreeSet<ServiceN
 
 /// Tells who leads, until that is reason to begin anew.
 async fn probe(context: Context) {
-    let mut leader = LeaderWatch::new(Arc::clone(&context.server));
+    let mut leader = LeaderWatch::new(context.config.flavour, Arc::clone(&context.server));
     loop {
         match leader.next().await {
             Lead::Led(led) => context.see(Seen::Led(led)).await,

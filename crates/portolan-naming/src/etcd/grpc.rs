@@ -65,6 +65,11 @@ impl Fault {
         matches!(code, 3 | 7 | 8 | 11) && !self.is_stale_token()
     }
 
+    /// The server has no leader: it is parted from the others, or there is an election.
+    fn is_leaderless(&self) -> bool {
+        matches!(self, Self::Status { code: 14, message } if message.contains("no leader"))
+    }
+
     /// etcd does not take the token (any more): it has expired, or users or roles have changed since it was made. Nothing
     /// was done; whoever authenticates anew is served.
     pub(crate) fn is_stale_token(&self) -> bool {
@@ -113,20 +118,28 @@ impl Client {
     }
 
     /// Returns when `method` is not answered in time: a stopped process keeps its sockets open. Any answer is a sign of
-    /// life. Returns as well when anybody's call on this connection met a token that is of no use. It is a call and no HTTP/2 ping, because gRPC servers close on whoever pings more often than they send.
+    /// life; but a server that has no leader twice in a row is parted from the others, and would be silent about it for
+    /// longer. Returns as well when anybody's call on this connection met a token that is of no use. It is a call and no
+    /// HTTP/2 ping, because gRPC servers close on whoever pings more often than they send.
     pub(crate) async fn listen_for_life(
         &self,
         method: &'static str,
         every: Duration,
         patience: Duration,
     ) -> Fault {
+        let mut leaderless = false;
         loop {
             tokio::select! {
                 () = sleep(every) => {}
                 () = self.stale.notified() => return Fault::Broken("the token is not valid any more".to_owned()),
             }
             match self.call::<()>(method, &(), patience).await {
-                Ok(()) | Err(Fault::Status { .. }) => {}
+                Err(fault) if fault.is_leaderless() => {
+                    if std::mem::replace(&mut leaderless, true) {
+                        return fault;
+                    }
+                }
+                Ok(()) | Err(Fault::Status { .. }) => leaderless = false,
                 Err(fault) => return fault,
             }
         }
@@ -318,6 +331,8 @@ mod tests {
         assert!(!status(5, "etcdserver: key not found").is_unknown_lease());
         assert!(status(3, "etcdserver: request is too large").is_final());
         assert!(!status(14, "etcdserver: leader changed").is_final());
+        assert!(status(14, "etcdserver: no leader").is_leaderless());
+        assert!(!status(14, "etcdserver: leader changed").is_leaderless());
         for stale in [
             status(16, "etcdserver: invalid auth token"),
             status(3, "auth: revision in header is old"),

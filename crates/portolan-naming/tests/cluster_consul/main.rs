@@ -11,5 +11,6 @@ mod kept;
 mod keys;
 mod kv;
 mod node;
+mod parted;
 mod reach;
 mod witness;

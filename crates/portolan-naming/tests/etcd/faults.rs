@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use portolan_model::{Interest, Registry, RegistryError, ServiceName, View};
 use testkit::cluster::Cluster;
 use testkit::cluster::etcd::Etcd;
+use testkit::wait;
 use tokio::task::JoinHandle;
 
 use crate::handle::{Handle, said, until};
@@ -32,6 +33,8 @@ enum Fault {
     /// The first member can be reached by nobody.
     CutOurs,
     CutLeader,
+    /// The first member reaches no other, while we reach it.
+    PartOurs,
     /// No member reaches another, while we reach all: there is no quorum.
     PartAll,
     RestartAll,
@@ -39,13 +42,14 @@ enum Fault {
 }
 
 impl Fault {
-    const ALL: [Self; 9] = [
+    const ALL: [Self; 10] = [
         Self::KillOurs,
         Self::KillLeader,
         Self::StopOurs,
         Self::StopLeader,
         Self::CutOurs,
         Self::CutLeader,
+        Self::PartOurs,
         Self::PartAll,
         Self::RestartAll,
         Self::EndLeases,
@@ -68,6 +72,10 @@ impl Fault {
             Self::CutOurs | Self::CutLeader => {
                 cluster.net().cut(n);
                 return Box::new(move |cluster| cluster.net().mend(n));
+            }
+            Self::PartOurs => {
+                cluster.net().part(n, true);
+                return Box::new(move |cluster| cluster.net().part(n, false));
             }
             Self::PartAll => {
                 cluster.net().part_all(true);
@@ -164,10 +172,8 @@ async fn nobody_sees_the_cluster_s_faults() {
         let took = until("everything held is there", async || expected.is_subset(&keys(&cluster))).await;
         println!("{fault:?}: writes again after {wrote:?} and {read:?}, everything there {took:?} later");
         if fault == Fault::StopOurs {
-            // `until` gives up about now: it is for what comes sooner.
-            while begun.elapsed() < DEAF {
-                tokio::time::sleep(Duration::from_millis(100)).await;
-            }
+            // Our `until` gives up about now: it is for what comes sooner.
+            wait::until(2 * DEAF, "it has been deaf for long enough", async || begun.elapsed() >= DEAF).await;
         }
         undo(&mut cluster);
         until("no ghost", async || keys(&cluster) == expected).await;

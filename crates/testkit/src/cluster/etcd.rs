@@ -79,11 +79,13 @@ impl Etcd {
         })
     }
 
-    /// What `etcdctl` with these words says; a failure is the caller's end.
+    /// What `etcdctl` with these words says, once it can: a member that was parted from the others does not answer at once.
     pub fn ctl(&self, words: &[&str]) -> String {
-        let told = self.ctl_at(&self.authorities(), words);
-        assert!(told.status.success(), "etcdctl {words:?}: {}", String::from_utf8_lossy(&told.stderr));
-        String::from_utf8_lossy(&told.stdout).into_owned()
+        until_blocking(PATIENCE, &format!("etcdctl {words:?} succeeds"), || {
+            let told = self.ctl_at(&self.authorities(), words);
+            let said = |words: &[u8]| String::from_utf8_lossy(words).into_owned();
+            if told.status.success() { Ok(said(&told.stdout)) } else { Err(said(&told.stderr)) }
+        })
     }
 
     /// Ends all leases, as if nobody had kept them alive.

@@ -49,11 +49,22 @@ impl Loop {
         }
     }
 
+    /// Reading goes along with the home where a leader answers that alone.
+    pub(super) fn read_where_home_is_led(&mut self) {
+        if let Some(home) = self.led_home() {
+            self.read_where_led(home);
+        }
+    }
+
+    fn led_home(&self) -> Option<At> {
+        let home = self.desk.home().map(|home| home.at)?;
+        self.contact.as_ref().is_some_and(Contact::is_led).then_some(home)
+    }
+
     /// Whom to read from once reading has ended where it was.
     pub(super) fn next_to_read(&self) -> At {
-        let home = self.desk.home().map(|home| home.at).filter(|at| *at != self.reading);
-        let led = self.contact.as_ref().is_some_and(Contact::is_led);
-        home.filter(|_| led).unwrap_or((self.reading + 1) % self.servers.len())
+        let home = self.led_home().filter(|at| *at != self.reading);
+        home.unwrap_or((self.reading + 1) % self.servers.len())
     }
 
     pub(super) fn is_away(&self, at: At, away: bool) {
