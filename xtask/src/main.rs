@@ -35,7 +35,7 @@ usage: cargo xtask <command>
 
   setup            install what tests need and start a private container engine when none answers
   teardown         end that engine and remove its data
-  tidy             check the rules of the tree: arrows, owners, licences, head comments, file sizes, docs
+  tidy             check the rules of the tree: arrows, owners, packages, licences, head comments, file sizes, docs
   fmt              format everything
   clippy           lint everything, warnings are errors
   test [ARGS…]     setup, then all tests (ARGS go to the test runner)

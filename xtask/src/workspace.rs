@@ -23,6 +23,8 @@ pub(crate) struct Package {
     /// An SPDX expression.
     pub(crate) license: Option<String>,
     pub(crate) member: bool,
+    /// May be uploaded to a package registry.
+    pub(crate) published: bool,
     pub(crate) manifest: PathBuf,
     /// `lib.rs` if there is a library, else `main.rs`.
     pub(crate) head: PathBuf,
@@ -34,8 +36,11 @@ pub(crate) struct Package {
 /// One line of a manifest.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Dependency {
+    /// What it is called in the manifest.
     pub(crate) name: String,
     pub(crate) kind: Kind,
+    /// A version is asked for.
+    pub(crate) versioned: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -93,6 +98,7 @@ impl Package {
             version: text(&package["version"])?,
             license: text(&package["license"]),
             member: members.contains(&package["id"]),
+            published: package["publish"].is_null(),
             manifest: package["manifest_path"].as_str()?.into(),
             head: head.and_then(|t| t["src_path"].as_str()).unwrap_or_default().into(),
             library: library.is_some(),
@@ -105,7 +111,11 @@ impl Package {
                         Some("build") => Kind::Build,
                         Some(_) => Kind::Dev,
                     };
-                    Some(Dependency { name: text(&dependency["name"])?, kind })
+                    Some(Dependency {
+                        name: text(&dependency["rename"]).or_else(|| text(&dependency["name"]))?,
+                        kind,
+                        versioned: dependency["req"] != "*",
+                    })
                 })
                 .collect::<Option<_>>()?,
         })
@@ -131,7 +141,11 @@ mod tests {
             json!({
                 "name": name, "version": "1.0.0", "id": format!("id-{name}"), "license": "MIT",
                 "manifest_path": format!("/w/{name}/Cargo.toml"), "targets": targets,
-                "dependencies": [{"name": "x", "kind": null}, {"name": "y", "kind": "dev"}],
+                "publish": (name == "ours").then_some(json!([])),
+                "dependencies": [
+                    {"name": "x", "kind": null, "req": "^1"},
+                    {"name": "z", "rename": "y", "kind": "dev", "req": "*"},
+                ],
             })
         };
         let metadata = json!({
@@ -144,7 +158,9 @@ mod tests {
         assert_eq!(workspace.relative(&ours.head), Path::new("ours/src/lib.rs"));
         assert!(ours.library && !theirs.library);
         assert!(theirs.head.ends_with("bin.rs"));
-        assert_eq!(ours.dependencies[1], Dependency { name: "y".to_owned(), kind: Kind::Dev });
+        assert!(!ours.published && theirs.published && ours.dependencies[0].versioned);
+        let dev = Dependency { name: "y".to_owned(), kind: Kind::Dev, versioned: false };
+        assert_eq!(ours.dependencies[1], dev);
         assert!(Workspace::parse(&json!({"packages": []})).is_none());
     }
 }

@@ -8,6 +8,7 @@ mod docs;
 mod heads;
 mod licences;
 mod owners;
+mod published;
 mod sizes;
 mod source;
 mod traces;
@@ -43,7 +44,9 @@ struct TextFile {
 
 /// The manifest of a member.
 struct Manifest {
+    /// The member as the tree, and other manifests, call it: by its folder.
     package: String,
+    published: bool,
     file: TextFile,
     dependencies: Vec<Dependency>,
 }
@@ -78,6 +81,7 @@ pub(crate) fn run(workspace: &Workspace) -> Outcome {
     let mut findings = Vec::new();
     findings.extend(arrows::check(&manifests));
     findings.extend(owners::check(&manifests));
+    findings.extend(published::check(&manifests));
     findings.extend(licences::check(&workspace.packages));
     findings.extend(heads::check(&heads(workspace)?));
     findings.extend(sizes::check(&files));
@@ -100,8 +104,10 @@ pub(crate) fn run(workspace: &Workspace) -> Outcome {
 
 fn manifests(workspace: &Workspace) -> Outcome<Vec<Manifest>> {
     let manifest = |package: &crate::workspace::Package| {
+        let folder = package.manifest.parent().and_then(Path::file_name);
         Ok(Manifest {
-            package: package.name.clone(),
+            package: folder.unwrap_or_default().to_string_lossy().into_owned(),
+            published: package.published,
             file: read(&workspace.root, &package.manifest)?,
             dependencies: package.dependencies.clone(),
         })
@@ -155,12 +161,12 @@ mod fixtures {
         for (kind, names) in [(Kind::Normal, normal), (Kind::Dev, dev)] {
             for name in names {
                 text += &format!("{name}.workspace = true\n");
-                dependencies.push(Dependency { name: (*name).to_owned(), kind });
+                dependencies.push(Dependency { name: (*name).to_owned(), kind, versioned: true });
             }
             text += "[dev-dependencies]\n";
         }
         let file = TextFile { path: format!("crates/{package}/Cargo.toml"), text };
-        Manifest { package: package.to_owned(), file, dependencies }
+        Manifest { package: package.to_owned(), published: false, file, dependencies }
     }
 
     pub(super) fn file(path: &str, text: &str) -> TextFile {
@@ -180,7 +186,8 @@ mod tests {
     #[test]
     fn finds_the_line_of_a_dependency() {
         let manifest = fixtures::manifest("a", &["store", "storekeeper"], &["store"]);
-        let line = |name: &str, kind| manifest.line_of(&Dependency { name: name.to_owned(), kind });
+        let line =
+            |name: &str, kind| manifest.line_of(&Dependency { name: name.to_owned(), kind, versioned: true });
         assert_eq!(line("store", Kind::Normal), 2);
         assert_eq!(line("storekeeper", Kind::Normal), 3);
         assert_eq!(line("store", Kind::Dev), 5);
