@@ -188,6 +188,12 @@ impl Book {
         self.rows.get(id).into_iter().flat_map(BTreeMap::values).map(Arc::as_ref)
     }
 
+    /// Whether a node is known, and alive as the catalog has it.
+    pub(super) fn holds_alive(&self, node: &str) -> bool {
+        let row = self.rows.values().find_map(|nodes| nodes.get(node));
+        row.is_some_and(|row| row.reachable)
+    }
+
     /// The row of an id that is shown.
     pub(super) fn winner(&self, id: &InstanceId) -> Option<&Row> {
         self.rows_of(id).max_by(|a, b| preference(a, b))

@@ -11,6 +11,7 @@
 mod agenda;
 mod calls;
 mod orphans;
+mod standing;
 #[cfg(test)]
 mod tests;
 mod wishes;
@@ -33,6 +34,7 @@ use super::wanted::Call;
 use agenda::Agenda;
 use calls::is_unknown;
 use orphans::Orphan;
+use standing::Standing;
 use wishes::Wishes;
 
 /// Index of a server in the configuration.
@@ -73,6 +75,7 @@ pub(super) struct Desk {
     home: Option<Home>,
     /// The home that was lost, until there is another.
     former: Option<Home>,
+    standing: Standing,
     /// No leader answers the home: it is told nothing that it would have to hand on.
     holding: bool,
     /// Servers that were the home and are not back yet: what they are asked they leave without an answer.
@@ -138,6 +141,7 @@ impl Desk {
             progress: None,
             home: None,
             former: None,
+            standing: Standing::default(),
             holding: false,
             away: BTreeSet::new(),
             agents: BTreeMap::new(),
@@ -184,6 +188,7 @@ impl Desk {
         now: Instant,
     ) -> Vec<Change> {
         self.read_at.insert(service.clone(), index);
+        self.judge_home(&rows, now);
         // Also ids of which nothing changed to see: a write or an act may have waited for just these rows.
         let waits = |id: &InstanceId| self.jobs.contains_key(id) || self.asked.contains_key(id);
         let read = rows.iter().filter(|row| waits(row.id()) || !self.book.has(row));
@@ -207,6 +212,7 @@ impl Desk {
         now: Instant,
     ) -> Vec<Change> {
         self.read_in_part_at.insert(service.clone(), index);
+        self.judge_home(&rows, now);
         for id in ids {
             self.seen_at(id, index);
             self.soon(id.clone());
@@ -297,6 +303,7 @@ impl Desk {
         self.away.remove(&home.at);
         self.holding = false;
         (self.home, self.former) = (Some(home), None);
+        self.standing = Standing::default();
         self.wanted.values_mut().for_each(|wanted| wanted.renewed = None);
         self.asked.clear();
         self.all_again();

@@ -251,6 +251,7 @@ impl Loop {
         let gone = self.desk.expire(now);
         self.tell(gone);
         self.leave_if_stuck(now);
+        self.leave_if_failed(now);
         for act in self.desk.acts(now, ACTS.saturating_sub(self.acting)) {
             self.expect(&act);
             self.await_news(&act);
@@ -270,7 +271,8 @@ impl Loop {
     fn due(&self) -> Instant {
         let acts = self.desk.due().filter(|_| self.acting < ACTS);
         let due =
-            [self.resume, self.desk.book.next_expiry(), acts, self.stuck_at()].into_iter().flatten().min();
+            [self.resume, self.desk.book.next_expiry(), acts, self.stuck_at(), self.desk.doubts_home_at()];
+        let due = due.into_iter().flatten().min();
         due.unwrap_or_else(|| Instant::now() + Duration::from_secs(3600))
     }
 

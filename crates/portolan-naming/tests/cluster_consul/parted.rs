@@ -1,18 +1,22 @@
-//! A server that is read, and is parted from the others while we reach all of them. One reads elsewhere than where one
-//! registers once a connection has broken: here somebody between us and the first server breaks those that wait for news.
+//! A server that is parted from the others while we reach all of them: one that is read, and one that is registered with.
+//!
+//! One reads elsewhere than where one registers once a connection has broken: here somebody between us and the first
+//! server breaks those that wait for news.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::time::{Duration, Instant};
 
 use portolan_model::{Condition, Key, KeyChange, Prefix};
+use serde_json::Value;
 use testkit::cluster::Cluster;
 use testkit::cluster::consul::Consul;
 use testkit::wait::until;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, copy};
 use tokio::net::{TcpListener, TcpStream};
 
-use crate::handle::{Handle, Watcher, open, said};
+use crate::handle::{Handle, Watcher, counts, open, said};
 
 const LIMIT: Duration = Duration::from_secs(60);
 /// How late news may be that a server of no use would have brought: what is known to be led is asked within that.
@@ -63,6 +67,53 @@ async fn who_watches_keys_at_a_server_without_a_leader_watches_at_another() {
     cluster.net().part(read, false);
     ours.close().await;
     other.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_home_that_gossip_holds_to_have_failed_is_left() {
+    let cluster = Consul::start_apart(3);
+    let leader = cluster.leader();
+    let (home, third) = ((leader + 1) % 3, (leader + 2) % 3);
+    let at = |n: usize| cluster.authority(n);
+    let owner = open(&format!("consul://{},{},{}", at(home), at(third), at(leader)));
+    let other = open(&format!("consul://{}", at(leader)));
+    owner.register_many(20, 1).await;
+    let watcher = Watcher::start(&other);
+    watcher.until(LIMIT, "all are seen", |view| counts(view) == (20, 20)).await;
+
+    cluster.part_gossip(home, true);
+    let failed = async || {
+        let checks: Vec<Value> = read_json(&cluster, leader, &format!("/v1/health/node/node-{home}"))?;
+        checks
+            .iter()
+            .any(|check| check["CheckID"] == "serfHealth" && check["Status"] == "critical")
+            .then_some(())
+    };
+    until(LIMIT, "it is held to have failed", failed).await;
+    let begun = Instant::now();
+    let moved = async || {
+        let all: Vec<Value> = read_json(&cluster, leader, "/v1/health/service/many-0").unwrap_or_default();
+        let nodes = all.iter().map(|entry| entry["Node"]["Node"].as_str().unwrap_or_default().to_owned());
+        let nodes: BTreeMap<_, usize> = nodes.fold(BTreeMap::new(), |mut nodes, node| {
+            *nodes.entry(node).or_default() += 1;
+            nodes
+        });
+        match nodes.iter().collect::<Vec<_>>()[..] {
+            [(node, 20)] if *node != format!("node-{home}") => Ok(()),
+            _ => Err(nodes),
+        }
+    };
+    until(LIMIT, "each is with another agent, and none twice", moved).await;
+    println!("held to have failed: all are with another agent after {:?}", begun.elapsed());
+    watcher.until(LIMIT, "all are seen", |view| counts(view) == (20, 20)).await;
+    assert_eq!(watcher.emptied(), []);
+    cluster.part_gossip(home, false);
+    owner.close().await;
+    other.close().await;
+}
+
+fn read_json(cluster: &Consul, n: usize, path: &str) -> Option<Vec<Value>> {
+    serde_json::from_str(&cluster.get(n, path)?).ok()
 }
 
 fn reads(handle: &Handle, server: &str) -> Result<(), String> {

@@ -116,6 +116,15 @@ impl Consul {
         })
     }
 
+    /// Lets no gossip through between a server and the others, or again. They do all else with each other.
+    pub fn part_gossip(&self, n: usize, parted: bool) {
+        let net = self.net();
+        for other in (0..self.servers.size()).filter(|other| *other != n) {
+            net.bar(n, self.ports[other].lan, parted);
+            net.bar(other, self.ports[n].lan, parted);
+        }
+    }
+
     /// Waits until a leader answers one of these servers.
     pub fn led_somewhere(&self, servers: &[usize]) {
         let led = AtomicBool::new(false);

@@ -69,20 +69,30 @@ impl Net {
         }
     }
 
-    /// Parts one host from the others, or joins it again; this machine reaches it all the same. Packets go to a card that
-    /// nobody has.
+    /// Parts one host from the others, or joins it again; this machine reaches it all the same.
     pub fn part(&self, n: usize, parted: bool) {
         for other in (0..self.size).filter(|other| *other != n) {
             for (from, to) in [(n, other), (other, n)] {
                 let (from, to) = (self.host(from), self.address(to).to_string());
-                let neighbour = ["-n", &from, "neighbour"];
                 if parted {
-                    let astray = ["lladdr", "02:00:00:00:00:00", "nud", "permanent"];
-                    ip(&[&neighbour[..], &["replace", &to, "dev", "eth0"], &astray].concat());
+                    astray(&from, &to);
                 } else {
-                    ip(&[&neighbour[..], &["delete", &to, "dev", "eth0"]].concat());
+                    ip(&["-n", &from, "neighbour", "delete", &to, "dev", "eth0"]);
                 }
             }
+        }
+    }
+
+    /// Lets nothing get from a host to this port of others, or again. It vanishes on the way: a program that cannot send knows
+    /// whose fault it is.
+    pub fn bar(&self, n: usize, port: u16, barred: bool) {
+        let (host, nobody, table) = (self.host(n), self.address_of(253).to_string(), "77");
+        astray(&host, &nobody);
+        ip(&["-n", &host, "route", "replace", "default", "via", &nobody, "dev", "eth0", "table", table]);
+        let verb = if barred { "add" } else { "delete" };
+        for protocol in ["udp", "tcp"] {
+            let what = ["ipproto", protocol, "dport", &port.to_string(), "lookup", table];
+            ip(&[&["-n", &host, "rule", verb][..], &what].concat());
         }
     }
 
@@ -124,6 +134,12 @@ impl Drop for Net {
     fn drop(&mut self) {
         self.clear();
     }
+}
+
+/// What a host sends to an address goes to a card that nobody has.
+fn astray(host: &str, address: &str) {
+    let card = ["lladdr", "02:00:00:00:00:00", "dev", "eth0", "nud", "permanent"];
+    ip(&[&["-n", host, "neighbour", "replace", address][..], &card].concat());
 }
 
 fn ip(words: &[&str]) {

@@ -8,9 +8,9 @@ use super::super::form::Marks;
 use super::super::job::Goal;
 
 /// A desk with a home on node `n`, and another agent on node `m`.
-struct Stage {
-    desk: Desk,
-    now: Instant,
+pub(super) struct Stage {
+    pub(super) desk: Desk,
+    pub(super) now: Instant,
 }
 
 type Reply = oneshot::Receiver<Result<Revision, RegistryError>>;
@@ -58,7 +58,7 @@ impl Stage {
         words.join(" ")
     }
 
-    fn read(&mut self, index: u64, rows: Vec<Row>) {
+    pub(super) fn read(&mut self, index: u64, rows: Vec<Row>) {
         self.desk.take(&said().service, rows.into_iter().map(Arc::new).collect(), index, self.now);
     }
 }
@@ -67,7 +67,7 @@ fn said() -> Registration {
     fixture::instance("web", "a", 1).registration.clone()
 }
 
-fn row(node: &str, draining: bool, index: u64) -> Row {
+pub(super) fn row(node: &str, draining: bool, index: u64) -> Row {
     Row {
         node: node.to_owned(),
         service_id: "a".to_owned(),
@@ -99,7 +99,7 @@ fn word((at, call): &(At, Call)) -> String {
     format!("{at}:{call}")
 }
 
-fn registered() -> Stage {
+pub(super) fn registered() -> Stage {
     let mut stage = Stage::new();
     let mut reply = stage.write(Goal::Register(Box::new(said())));
     assert_eq!(stage.asks(), "0:register");

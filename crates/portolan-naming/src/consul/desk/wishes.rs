@@ -28,6 +28,10 @@ impl Wishes {
         self.all.contains_key(id)
     }
 
+    pub(super) fn len(&self) -> usize {
+        self.all.len()
+    }
+
     pub(super) fn insert(&mut self, id: InstanceId, wanted: Wanted) {
         self.remove(&id);
         self.services.entry(wanted.registration.service.clone()).or_default().insert(id.clone());

@@ -26,6 +26,20 @@ impl Loop {
         }
     }
 
+    /// The cluster holds the home to have failed, and another not.
+    pub(super) fn leave_if_failed(&mut self, now: Instant) {
+        if let Some(better) = self.desk.better_home(now)
+            && let Some(home) = self.desk.home()
+        {
+            let (server, other) = (self.servers[home.at].server(), self.servers[better].server());
+            let why = format!(
+                "{server}: the cluster holds its node {:?} to have failed, and that of {other} not",
+                home.node
+            );
+            self.leave(home.at, why, better);
+        }
+    }
+
     /// The home lives, and reaches a leader or does not.
     pub(super) fn home_led(&mut self, at: At, led: bool) {
         if self.desk.home().is_none_or(|home| home.at != at) {
@@ -87,16 +101,21 @@ impl Loop {
         before.inspect(AbortHandle::abort);
     }
 
-    /// The home is given up; unless it was already.
+    /// The home does not answer, or not as one should.
     pub(super) fn lost(&mut self, at: At, why: String) {
+        self.leave(at, why, at + 1);
+    }
+
+    /// The home is given up, unless it was already, and another looked for, beginning with `next`.
+    fn leave(&mut self, at: At, why: String, next: At) {
         if self.desk.home().is_none_or(|home| home.at != at) {
             return;
         }
-        tracing::warn!(server = %self.servers[at].server(), why, "the agent to register with does not answer");
+        tracing::warn!(server = %self.servers[at].server(), why, "the agent to register with is left");
         self.desk.unsettle();
         self.contact = None;
         self.is_away(at, true);
-        self.seek(at + 1);
+        self.seek(next);
         if self.config.flavour == Flavour::Consul {
             self.tasks.spawn(revisit(self.servers[at].clone(), at));
         }
