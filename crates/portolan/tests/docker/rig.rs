@@ -1,13 +1,14 @@
 //! Containers of one test, gone when it is over, and what a Portolan makes of them.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::Read;
 use std::net::TcpStream;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread::{self, JoinHandle};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use consul_api::{AgentService, AgentServices};
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -286,14 +287,14 @@ impl Rig {
         accepts
     }
 
-    /// Tells when the container's process dies, by what the kernel does to a connection to it.
+    /// Tells when the container's process has died: when its last socket is closed, not its first.
     pub(crate) fn death(&self, name: &str) -> JoinHandle<Instant> {
-        let mut stream = TcpStream::connect(("127.0.0.1", self.published(name, PORT))).unwrap();
-        stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+        let found = self.inspect(name);
+        let process = found["State"]["Pid"].as_i64().and_then(|pid| Pid::from_raw(pid.try_into().ok()?));
+        let process = pidfd_open(process.unwrap(), PidfdFlags::empty());
+        let process = process.unwrap_or_else(|e| panic!("the engine's processes can be seen from here: {e}"));
         thread::spawn(move || {
-            let end = stream.read(&mut [0]);
-            let kind = end.as_ref().map_err(std::io::Error::kind);
-            assert!(matches!(kind, Ok(0) | Err(std::io::ErrorKind::ConnectionReset)), "{end:?}");
+            poll(&mut [PollFd::new(&process, PollFlags::IN)], None).unwrap();
             Instant::now()
         })
     }

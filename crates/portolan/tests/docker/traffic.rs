@@ -87,7 +87,7 @@ fn a_kill_costs_at_most_what_was_in_flight() {
         let death = rig.death(name);
         let asked = Instant::now();
         rig.kill(name);
-        kills.push(Kill { asked, noticed: death.join().unwrap() });
+        kills.push(Kill { asked, died: death.join().unwrap() });
         let rest: Vec<&str> = NAMES.into_iter().filter(|other| *other != name).collect();
         rig.serves(&up, &rest);
         rest.iter().for_each(|name| load.is_answered_by(name));
@@ -105,16 +105,16 @@ fn a_kill_costs_at_most_what_was_in_flight() {
     }
 }
 
-/// An instance's death was somewhere in between.
+/// An instance closed what it had open somewhere in between.
 #[derive(Debug)]
 struct Kill {
     asked: Instant,
-    noticed: Instant,
+    died: Instant,
 }
 
 impl Kill {
     /// Whether a request may have been in flight then.
     fn may_cost(&self, sent: &Sent) -> bool {
-        sent.from <= self.noticed && sent.until >= self.asked
+        sent.from <= self.died && sent.until >= self.asked
     }
 }
