@@ -1,6 +1,7 @@
 //! Bodies larger than any buffer, and clients that leave before the end.
 
 use std::fs;
+use std::time::{Duration, Instant};
 
 use testkit::upstream::{Behaviour, Upstream};
 use testkit::wire::Client;
@@ -11,6 +12,8 @@ use crate::scene::{Scene, until, within};
 const GIB: u64 = 1 << 30;
 /// What the process may grow by, in KiB, whatever passes through it.
 const GROWTH: u64 = 16 << 10;
+/// How long a process does nothing once it has nothing to do.
+const STILL: Duration = Duration::from_millis(200);
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_gibibyte_each_way_in_flat_memory() {
@@ -60,12 +63,13 @@ async fn clients_that_do_not_read_cost_a_buffer_each() {
         clients.push(client);
     }
     let process = scene.up.process.id();
-    let (mut work, mut still) = (0, 0);
+    let (mut work, mut since) = (0, Instant::now());
     until("it has nothing left to do", async || {
         let now = work_of(process);
-        still = if now == work { still + 1 } else { 0 };
-        work = now;
-        (still == 40).then_some(())
+        if now != work {
+            (work, since) = (now, Instant::now());
+        }
+        (since.elapsed() >= STILL).then_some(())
     })
     .await;
     let most = scene.memory("VmHWM");
