@@ -437,8 +437,11 @@ impl Loop {
 
     fn report(&mut self) {
         let read = self.session.as_ref().filter(|_| self.unread.as_ref().is_some_and(BTreeSet::is_empty));
+        let unled = self.session.as_ref().filter(|_| !self.led);
         let (state, detail) = match (read, self.desk.home()) {
-            _ if !self.led => (State::Degraded, "the cluster has no leader".to_owned()),
+            _ if let Some(session) = unled => {
+                (State::Degraded, format!("no leader answers {}", session.server()))
+            }
             _ if self.refused.is_some() => (State::Degraded, self.refused.clone().unwrap_or_default()),
             (Some(session), Some(home)) => {
                 self.trouble = None;
