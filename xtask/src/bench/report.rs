@@ -25,13 +25,17 @@ impl Report {
         let _strings_take_all = writeln!(self.text, "{}", line.as_ref());
     }
 
-    /// Keeps it as the measurement of today.
+    /// Keeps it among the measurements of today, after those that are there: they may be of something else.
     pub(super) fn keep(&self, workspace: &Workspace) -> Outcome {
         let directory = workspace.root.join("docs/benchmarks");
         let path = directory.join(format!("{}-{}.txt", self.name, today()));
-        std::fs::create_dir_all(&directory)
-            .and_then(|()| std::fs::write(&path, &self.text))
-            .map_err(|e| format!("{}: {e}", path.display()))?;
+        let failed = |e: std::io::Error| format!("{}: {e}", path.display());
+        std::fs::create_dir_all(&directory).map_err(failed)?;
+        let before = match std::fs::read_to_string(&path) {
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => String::new(),
+            before => before.map_err(failed)? + "\n",
+        };
+        std::fs::write(&path, before + &self.text).map_err(failed)?;
         println!("kept in {}", workspace.relative(&path).display());
         Ok(())
     }
