@@ -9,6 +9,7 @@
 //! done when that much was read.
 
 mod agenda;
+mod behind;
 mod calls;
 mod orphans;
 mod standing;
@@ -32,8 +33,10 @@ use super::line::Trouble;
 use super::row::Row;
 use super::wanted::Call;
 use agenda::Agenda;
+use behind::Behind;
+pub(super) use behind::Held;
 use calls::is_unknown;
-use orphans::Orphan;
+use orphans::{Orphan, is_over};
 use standing::Standing;
 use wishes::Wishes;
 
@@ -84,6 +87,8 @@ pub(super) struct Desk {
     agents: BTreeMap<String, At>,
     /// What an agent that was the home before holds still, whether the catalog shows it or not.
     strays: BTreeMap<InstanceId, At>,
+    /// What was deregistered while an agent that may hold it was away.
+    behind: BTreeMap<InstanceId, Behind>,
 }
 
 /// The agent that registrations of this handle go to.
@@ -146,6 +151,7 @@ impl Desk {
             away: BTreeSet::new(),
             agents: BTreeMap::new(),
             strays: BTreeMap::new(),
+            behind: BTreeMap::new(),
         }
     }
 
@@ -327,6 +333,7 @@ impl Desk {
 
     fn all_again(&mut self) {
         let all = self.wanted.ids().chain(self.jobs.keys()).chain(self.orphans.keys());
+        let all = all.chain(self.strays.keys());
         self.all_soon(all.cloned().collect());
     }
 
@@ -344,17 +351,6 @@ impl Desk {
         self.agents.insert(node, at);
     }
 
-    /// An agent that was the home before is back, and holds these. It would bring them back into the catalog within a minute.
-    pub(super) fn back(&mut self, at: At, held: impl IntoIterator<Item = InstanceId>) {
-        self.away.remove(&at);
-        for id in held {
-            if self.wanted.contains(&id) {
-                self.soon(id.clone());
-                self.strays.insert(id, at);
-            }
-        }
-    }
-
     /// An act has ended.
     pub(super) fn done(&mut self, done: &Done, now: Instant) {
         let id = &done.act.id;
@@ -364,8 +360,12 @@ impl Desk {
         let removed = |at: &At| {
             done.act.calls.iter().any(|(of, call)| of == at && matches!(call, Call::Deregister { .. }))
         };
-        if done.failed.is_none() && self.strays.get(id).is_some_and(removed) {
-            self.strays.remove(id);
+        let over = done
+            .failed
+            .as_ref()
+            .is_none_or(|(_, call, trouble)| matches!(call, Call::Deregister { .. }) && is_over(trouble));
+        if over && self.strays.get(id).is_some_and(removed) {
+            self.let_go(id);
         }
         if let (None, [(_, Call::Look { service })]) = (&done.failed, &done.act.calls[..]) {
             self.asked.remove(id);
@@ -439,7 +439,8 @@ impl Desk {
         let at_home = held.iter().map(|id| removal(id, home.at));
         // Then where they were before, if that is not done yet.
         let strays = held.iter().filter_map(|id| Some(removal(id, *self.strays.get(id)?)));
-        let away = self.away.iter().flat_map(|at| held.iter().map(|id| removal(id, *at)));
+        let away =
+            self.away.iter().flat_map(|at| held.iter().chain(self.behind.keys()).map(|id| removal(id, *at)));
         let before = strays.chain(away).filter(|(_, (at, _))| *at != home.at);
         let removals = at_home.chain(self.removals(home)).chain(before);
         removals.map(|(id, call)| Act { id, calls: vec![call] }).collect()

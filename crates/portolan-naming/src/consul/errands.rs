@@ -7,13 +7,13 @@ use std::time::Duration;
 use consul_api::{AgentSelf, AgentService};
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
-use portolan_model::InstanceId;
+use portolan_model::{Incarnation, InstanceId, Owner};
 use runtime::Backoff;
 use tokio::sync::watch;
 use tokio::time::sleep;
 
 use super::config::{Config, Flavour};
-use super::desk::{Act, At, Done};
+use super::desk::{Act, At, Done, Held};
 use super::form;
 use super::leader::{first, is_led, until_led};
 use super::line::{Ask, Lines, Trouble};
@@ -56,7 +56,7 @@ pub(super) enum Told {
     /// A server that was the home answers again; these are registered with it by us or others of us.
     Back {
         at: At,
-        held: Vec<InstanceId>,
+        held: Vec<Held>,
     },
     /// Nobody else was met; nothing follows from it.
     Nothing,
@@ -134,14 +134,17 @@ pub(super) async fn revisit(server: Lines, at: At) -> Told {
             && let Ok(answer) = server.ask(&Ask::get("/v1/agent/services"), CALL_LIMIT).await
             && let Ok(services) = answer.json::<BTreeMap<String, AgentService>>()
         {
-            let ours = services.into_values().filter(|service| service.meta.contains_key(form::OWNER));
-            return Told::Back {
-                at,
-                held: ours.filter_map(|service| InstanceId::new(service.id).ok()).collect(),
-            };
+            return Told::Back { at, held: services.into_values().filter_map(held).collect() };
         }
         sleep(backoff.next(fastrand::u64(..))).await;
     }
+}
+
+/// A registration of Portolan's.
+fn held(service: AgentService) -> Option<Held> {
+    let said = |name| service.meta.get(name);
+    let (owner, incarnation) = (Owner::new(said(form::OWNER)?).ok()?, said(form::INCARNATION)?.parse().ok()?);
+    Some(Held { id: InstanceId::new(service.id).ok()?, owner, incarnation: Incarnation(incarnation) })
 }
 
 async fn about(server: &Lines) -> Result<AgentSelf, Trouble> {

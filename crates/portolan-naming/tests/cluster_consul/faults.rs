@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::thread;
 use std::time::Duration;
 
-use portolan_model::{Health, Registration, View, Weight};
+use portolan_model::{Guard, Health, Registration, View, Weight};
 use serde_json::Value;
 use testkit::cluster::Cluster;
 use testkit::cluster::consul::Consul;
@@ -22,6 +22,8 @@ const HUNG: Duration = Duration::from_secs(30);
 /// How long servers are parted from one another: longer than they keep a leader that nobody hears.
 const PARTED: Duration = Duration::from_secs(8);
 const LIMIT: Duration = Duration::from_secs(150);
+/// How long an agent that comes back may hold what is registered no more: its `ttl` ends that after a minute and a half.
+const GHOST: Duration = Duration::from_secs(20);
 /// How long anything can be left over: an agent that was held up may come to a registration after its end; it drops it
 /// when there was no sign of life for 15 s, and none for 60 s more, looking every 30 s.
 const LEFT_OVER: Duration = Duration::from_secs(120);
@@ -283,6 +285,33 @@ async fn an_agent_that_forgets_its_registrations() {
     stage.cluster.launch(0);
     stage.recovered("agent without memory", &[0, 1, 2]).await;
     stage.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_deregistered_while_its_agent_is_away_is_no_ghost() {
+    let mut cluster = Consul::start(3);
+    let at = |n: usize| cluster.authority(n);
+    let owner = open(&format!("consul://{},{},{}", at(0), at(1), at(2)));
+    owner.register_many(20, SERVICES).await;
+    cluster.kill(0);
+    testkit::wait::until(LIMIT, "each is with another agent", async || {
+        [1, 2].iter().map(|n| registered(&cluster, *n)).sum::<Option<usize>>() == Some(20)
+    })
+    .await;
+    for n in 0..10 {
+        let id = said(&format!("many-{}", n % SERVICES), n).id;
+        owner.registry.deregister(id, Guard::Anyone).await.unwrap();
+    }
+    // It remembers all twenty.
+    cluster.launch(0);
+    let begun = Instant::now();
+    testkit::wait::until(GHOST, "ten are left, and none with the one that was away", async || {
+        let seen = (registered(&cluster, 0), census(&cluster, 1));
+        if seen == (Some(0), Some((10, 10))) { Ok(()) } else { Err(seen) }
+    })
+    .await;
+    println!("agent back: no ghost after {:?}", begun.elapsed());
+    owner.close().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -39,6 +39,7 @@ impl Desk {
                 let (left, said) = (mine.count() > 0, wanted.registration.clone());
                 tracing::info!(%id, "registered by somebody else now: let go");
                 self.wanted.remove(id);
+                self.leave_behind(&said);
                 if left {
                     self.orphan(&said, now);
                 }
@@ -79,7 +80,8 @@ impl Desk {
         now: Instant,
     ) -> Vec<(At, Call)> {
         let Some(job) = self.front(id).filter(|job| job.begun.is_some()) else {
-            return self.calls_for_orphan(id, home, now);
+            let stray = self.calls_for_stray(id, home, now);
+            return if stray.is_empty() { self.calls_for_orphan(id, home, now) } else { stray };
         };
         let again = self.asked.contains_key(id);
         match &job.goal {
@@ -145,7 +147,7 @@ impl Desk {
 /// How to remove a row: by its agent, where that is known; and out of the catalog, if that was not enough or cannot be
 /// had. An agent that lives and was not told puts it back into the catalog within a minute. One that hangs must not hold
 /// up the catalog, which comes first therefore.
-fn removal(row: &Row, home: &Home, agent: Option<At>, thoroughly: bool) -> Vec<(At, Call)> {
+pub(super) fn removal(row: &Row, home: &Home, agent: Option<At>, thoroughly: bool) -> Vec<(At, Call)> {
     let deregister = agent.map(|at| (at, Call::Deregister { service_id: row.service_id.clone() }));
     let (node, service_id) = (row.node.clone(), row.service_id.clone());
     let forget = Call::Forget { node, service_id, created: row.created };

@@ -34,6 +34,7 @@ impl Desk {
     /// This handle keeps it registered no longer, though an agent may have it.
     pub(super) fn orphan(&mut self, said: &Registration, now: Instant) {
         self.wanted.remove(&said.id);
+        self.leave_behind(said);
         let until = now + LOOKED_FOR;
         let orphan = Orphan { owner: said.owner.clone(), incarnation: said.incarnation, until };
         self.orphans.insert(said.id.clone(), orphan);
@@ -101,7 +102,7 @@ impl Desk {
 }
 
 /// Whether it is of no use to ask again: an agent does not know it (Consul up to 1.10 has 500 for that), or will not do it.
-fn is_over(trouble: &Trouble) -> bool {
+pub(super) fn is_over(trouble: &Trouble) -> bool {
     match trouble {
         Trouble::Refused { status: 400 | 401 | 403 | 404 | 405, .. } => true,
         Trouble::Refused { status: 500, text } => text.contains("nknown service"),

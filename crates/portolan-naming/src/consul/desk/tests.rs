@@ -35,14 +35,14 @@ impl Stage {
         Self { desk, now: Instant::now() }
     }
 
-    fn write(&mut self, goal: Goal) -> Reply {
+    pub(super) fn write(&mut self, goal: Goal) -> Reply {
         let (job, reply) = Job::new(said().id, goal, self.now + Duration::from_secs(9));
         self.desk.accept(job);
         reply
     }
 
     /// What is asked now, by server.
-    fn asks(&mut self) -> String {
+    pub(super) fn asks(&mut self) -> String {
         self.asks_for(|| None)
     }
 
@@ -63,7 +63,7 @@ impl Stage {
     }
 }
 
-fn said() -> Registration {
+pub(super) fn said() -> Registration {
     fixture::instance("web", "a", 1).registration.clone()
 }
 
@@ -82,6 +82,12 @@ pub(super) fn row(node: &str, draining: bool, index: u64) -> Row {
         created: index,
         modified: index,
     }
+}
+
+/// A registration of this life, as an agent has it.
+pub(super) fn held(id: InstanceId) -> Held {
+    let Registration { owner, incarnation, .. } = said();
+    Held { id, owner, incarnation }
 }
 
 fn word((at, call): &(At, Call)) -> String {
@@ -224,7 +230,7 @@ fn an_agent_that_was_left_is_not_asked_until_it_is_back() {
     let both = || vec![row("n", false, 5), row("m", false, 7)];
     stage.read(7, both());
     assert_eq!(stage.asks(), "1:forget");
-    stage.desk.back(0, [said().id]);
+    stage.desk.back(0, [held(said().id)]);
     // What it brings back is younger than what is at home, and shown.
     stage.read(9, vec![row("n", false, 9), row("m", false, 7)]);
     assert_eq!(stage.asks(), "1:forget");
@@ -256,7 +262,7 @@ fn agents_that_take_their_time_hold_up_only_so_many() {
     stage.read(5, rows.clone());
     assert_eq!(stage.asks(), "");
 
-    stage.desk.back(1, ids);
+    stage.desk.back(1, ids.into_iter().map(held));
     let under_way = stage.desk.acts(stage.now, 16);
     assert_eq!(under_way.len(), ELSEWHERE);
     // There is room for what the home is asked.
@@ -326,7 +332,7 @@ fn what_an_agent_brings_back_is_removed_there() {
     let mut stage = registered();
     stage.desk.settle(Home { at: 1, node: "m".to_owned(), foreign: None });
     assert_eq!(stage.asks(), "1:register");
-    stage.desk.back(0, [said().id, InstanceId::new("somebody-else's").unwrap()]);
+    stage.desk.back(0, [said().id, InstanceId::new("somebody-else's").unwrap()].map(held));
     assert_eq!(stage.asks(), "", "it has to be at its new home first");
     stage.read(7, vec![row("m", false, 7)]);
     assert_eq!(stage.asks(), "0:deregister");
@@ -337,7 +343,7 @@ fn what_an_agent_brings_back_is_removed_there() {
 fn who_says_goodbye_says_it_where_it_was_before_too() {
     let mut stage = registered();
     stage.desk.settle(Home { at: 1, node: "m".to_owned(), foreign: None });
-    stage.desk.back(0, [said().id]);
+    stage.desk.back(0, [held(said().id)]);
     assert_eq!(goodbyes(stage), ["1:deregister", "0:deregister"]);
     // One that was left may be back, whether or not there is another since.
     let mut stage = registered();

@@ -49,6 +49,7 @@ impl Desk {
         let orphaned = self.orphans.remove(id).is_some();
         let fresh = orphaned || (self.book.is_filled() && self.book.winner(id).is_none());
         let before = self.wanted.get(id).cloned();
+        let held = before.as_ref().map(|wanted| wanted.registration.clone());
         let Some(job) = self.jobs.get_mut(id).and_then(VecDeque::front_mut) else { return };
         match &job.goal {
             Goal::Register(said) => {
@@ -56,6 +57,7 @@ impl Desk {
                 let registration = said.as_ref().clone();
                 let fresh = Wanted { registration, draining: false, renewed, lost, seen: false };
                 self.wanted.insert(id.clone(), fresh);
+                self.behind.remove(id);
             }
             Goal::Drain(_) => {
                 if let Some(wanted) = self.wanted.get_mut(id) {
@@ -67,7 +69,9 @@ impl Desk {
                 self.book.expect_gone(id, now);
             }
         }
+        let left = held.filter(|_| matches!(job.goal, Goal::Deregister(_)));
         job.begun = Some(Begun { before, gone: None, proof: Proof::Needed, fresh, sent: orphaned });
+        left.inspect(|said| self.leave_behind(said));
         if !self.is_reached(id) {
             self.prove(id, Proof::Given);
         }
@@ -185,7 +189,10 @@ impl Desk {
         let Some(job) = self.jobs.get_mut(id).and_then(VecDeque::front_mut) else { return };
         if let Some(mut begun) = job.begun.take() {
             match (begun.before.take(), &job.goal) {
-                (Some(before), _) => self.wanted.insert(id.clone(), before),
+                (Some(before), _) => {
+                    self.behind.remove(id);
+                    self.wanted.insert(id.clone(), before);
+                }
                 (None, Goal::Register(said)) => {
                     let said = said.clone();
                     self.disown(&said, &begun, now);
