@@ -83,10 +83,12 @@ pub(super) struct Desk {
     holding: bool,
     /// Servers that were the home and are not back yet: what they are asked they leave without an answer.
     away: BTreeSet<At>,
+    /// Those that have not said yet what they hold.
+    left: BTreeSet<At>,
     /// Which configured server is which node's agent, as far as met.
     agents: BTreeMap<String, At>,
     /// What an agent that was the home before holds still, whether the catalog shows it or not.
-    strays: BTreeMap<InstanceId, At>,
+    strays: BTreeMap<InstanceId, BTreeSet<At>>,
     /// What was deregistered while an agent that may hold it was away.
     behind: BTreeMap<InstanceId, Behind>,
 }
@@ -149,6 +151,7 @@ impl Desk {
             standing: Standing::default(),
             holding: false,
             away: BTreeSet::new(),
+            left: BTreeSet::new(),
             agents: BTreeMap::new(),
             strays: BTreeMap::new(),
             behind: BTreeMap::new(),
@@ -319,6 +322,7 @@ impl Desk {
     pub(super) fn unsettle(&mut self) {
         let Some(home) = self.home.take() else { return };
         self.away.insert(home.at);
+        self.leave_all_behind(home.at);
         self.former = Some(home);
     }
 
@@ -357,15 +361,14 @@ impl Desk {
         self.busy.remove(id);
         self.elsewhere.remove(id);
         self.soon(id.clone());
-        let removed = |at: &At| {
-            done.act.calls.iter().any(|(of, call)| of == at && matches!(call, Call::Deregister { .. }))
-        };
         let over = done
             .failed
             .as_ref()
             .is_none_or(|(_, call, trouble)| matches!(call, Call::Deregister { .. }) && is_over(trouble));
-        if over && self.strays.get(id).is_some_and(removed) {
-            self.let_go(id);
+        for (at, call) in &done.act.calls {
+            if over && matches!(call, Call::Deregister { .. }) {
+                self.let_go(id, *at);
+            }
         }
         if let (None, [(_, Call::Look { service })]) = (&done.failed, &done.act.calls[..]) {
             self.asked.remove(id);
@@ -438,7 +441,7 @@ impl Desk {
         let held: Vec<InstanceId> = wanted.into_ids().collect();
         let at_home = held.iter().map(|id| removal(id, home.at));
         // Then where they were before, if that is not done yet.
-        let strays = held.iter().filter_map(|id| Some(removal(id, *self.strays.get(id)?)));
+        let strays = self.strays.iter().flat_map(|(id, ats)| ats.iter().map(|at| removal(id, *at)));
         let away =
             self.away.iter().flat_map(|at| held.iter().chain(self.behind.keys()).map(|id| removal(id, *at)));
         let before = strays.chain(away).filter(|(_, (at, _))| *at != home.at);

@@ -4,10 +4,13 @@
 //! whatever has become of it meanwhile: what is registered elsewhere now would be there twice, and what is registered no
 //! more would be a ghost. So the agent is asked what it holds, and told to let go of it.
 
+use std::collections::{BTreeSet, VecDeque};
+
 use portolan_model::{Incarnation, InstanceId, Owner, Registration};
 use tokio::time::Instant;
 
 use super::super::config::Flavour;
+use super::super::job::Goal;
 use super::super::wanted::Call;
 use super::calls::removal;
 use super::{At, Desk, Home};
@@ -40,31 +43,49 @@ impl Behind {
 impl Desk {
     /// This handle keeps it registered no more. Agents that are away may hold it, and one that is back and was not told.
     pub(super) fn leave_behind(&mut self, said: &Registration) {
-        let held = !self.away.is_empty() || self.strays.contains_key(&said.id);
-        if self.config.flavour == Flavour::Consul && held && self.behind.len() < LIMIT {
+        let held = !self.left.is_empty() || self.strays.contains_key(&said.id);
+        if held && self.behind.len() < LIMIT {
             let behind = Behind { owner: said.owner.clone(), incarnation: said.incarnation };
             self.behind.insert(said.id.clone(), behind);
+        }
+    }
+
+    /// The home is left: it may hold what it was to let go of and has not yet.
+    pub(super) fn leave_all_behind(&mut self, home: At) {
+        if self.config.flavour == Flavour::Portolan {
+            return;
+        }
+        self.left.insert(home);
+        let fronts = self.jobs.values().filter_map(VecDeque::front);
+        let leaving = fronts.filter(|job| matches!(job.goal, Goal::Deregister(_)));
+        let leaving = leaving.filter_map(|job| job.begun.as_ref()?.before.as_ref());
+        let leaving: Vec<_> = leaving.map(|before| before.registration.clone()).collect();
+        leaving.iter().for_each(|said| self.leave_behind(said));
+        for (id, orphan) in self.orphans.iter().take(LIMIT.saturating_sub(self.behind.len())) {
+            let behind = Behind { owner: orphan.owner.clone(), incarnation: orphan.incarnation };
+            self.behind.entry(id.clone()).or_insert(behind);
         }
     }
 
     /// An agent that was the home before is back, and holds these. It would bring them back into the catalog within a minute.
     pub(in super::super) fn back(&mut self, at: At, held: impl IntoIterator<Item = Held>) {
         self.away.remove(&at);
+        self.left.remove(&at);
         for held in held {
             let behind = self.behind.get(&held.id).is_some_and(|behind| behind.is(&held));
             if behind || self.wanted.contains(&held.id) {
                 self.soon(held.id.clone());
-                self.strays.insert(held.id, at);
+                self.strays.entry(held.id).or_default().insert(at);
             }
         }
-        if self.away.is_empty() {
+        if self.left.is_empty() {
             self.behind.retain(|id, _| self.strays.contains_key(id));
         }
     }
 
     /// For an id that this handle keeps registered no more, and that an agent which is back holds.
     pub(super) fn calls_for_stray(&mut self, id: &InstanceId, home: &Home, now: Instant) -> Vec<(At, Call)> {
-        let Some(at) = self.strays.get(id).copied() else { return Vec::new() };
+        let Some(at) = self.strays.get(id).and_then(BTreeSet::first).copied() else { return Vec::new() };
         if !self.behind.contains_key(id) {
             // It was registered again, and others hold it now.
             self.strays.remove(id);
@@ -79,10 +100,18 @@ impl Desk {
     }
 
     /// An agent has let go of an id.
-    pub(super) fn let_go(&mut self, id: &InstanceId) {
+    pub(super) fn let_go(&mut self, id: &InstanceId, at: At) {
+        let Some(holders) = self.strays.get_mut(id) else { return };
+        holders.remove(&at);
+        if !holders.is_empty() {
+            return;
+        }
         self.strays.remove(id);
-        if self.behind.remove(id).is_some() {
+        if self.behind.contains_key(id) {
             self.book.expect_no_more(id);
+        }
+        if self.left.is_empty() {
+            self.behind.remove(id);
         }
     }
 }
@@ -93,7 +122,6 @@ mod tests {
 
     use portolan_model::{Guard, Incarnation};
 
-    use super::super::super::job::Goal;
     use super::super::tests::{Stage, held, registered, row, said};
     use super::*;
 
@@ -127,6 +155,33 @@ mod tests {
         stage.read(9, vec![]);
         stage.now += Duration::from_secs(5);
         assert_eq!(stage.asks(), "", "once is enough");
+        assert!(stage.desk.behind.is_empty() && stage.desk.strays.is_empty());
+    }
+
+    #[test]
+    fn each_agent_that_was_left_is_told() {
+        let mut stage = registered();
+        stage.desk.met(2, "o".to_owned());
+        for (at, node) in [(1, "m"), (2, "o")] {
+            stage.desk.unsettle();
+            stage.desk.settle(Home { at, node: node.to_owned(), foreign: None });
+            assert_eq!(stage.asks(), format!("{at}:register"));
+            stage.read(6, vec![row(node, false, 6)]);
+            assert_eq!(stage.asks(), "");
+        }
+        let mut reply = stage.write(Goal::Deregister(Guard::Anyone));
+        assert_eq!(stage.asks(), "2:deregister");
+        // This one is left as well, and may not have heard it.
+        stage.desk.unsettle();
+        stage.desk.settle(Home { at: 1, node: "m".to_owned(), foreign: None });
+        stage.read(7, vec![]);
+        stage.desk.back(1, [of_life(0)]);
+        stage.desk.back(0, [of_life(0)]);
+        assert_eq!(stage.asks(), "0:deregister");
+        assert!(reply.try_recv().unwrap().is_ok());
+        assert_eq!([stage.asks(), stage.asks()], ["1:deregister", ""]);
+        stage.desk.back(2, [of_life(0)]);
+        assert_eq!([stage.asks(), stage.asks()], ["2:deregister", ""]);
         assert!(stage.desk.behind.is_empty() && stage.desk.strays.is_empty());
     }
 

@@ -54,13 +54,14 @@ impl Desk {
                     match self.agent_of(row) {
                         // Out of the catalog first, of all of them: their agent is told afterwards, and may take its time.
                         Some(agent) if row.service_id == id.as_str() => {
-                            self.strays.insert(id.clone(), agent);
+                            self.strays.entry(id.clone()).or_default().insert(agent);
                             calls.extend(removal(row, home, None, true));
                         }
                         agent => calls.extend(removal(row, home, agent, true)),
                     }
                 }
-                let stray = self.strays.get(id).filter(|at| at_home && **at != home.at);
+                let mut holders = self.strays.get(id).into_iter().flatten();
+                let stray = holders.find(|at| at_home && **at != home.at);
                 if let Some(at) = stray.filter(|_| calls.is_empty()) {
                     calls.push((*at, Call::Deregister { service_id: id.to_string() }));
                 }

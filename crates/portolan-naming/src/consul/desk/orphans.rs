@@ -18,8 +18,8 @@ const LOOKED_FOR: Duration = Duration::from_secs(600);
 /// What an agent may hold, although who asked for it was told that it failed, or did not wait for the answer.
 #[derive(Debug)]
 pub(super) struct Orphan {
-    owner: Owner,
-    incarnation: Incarnation,
+    pub(super) owner: Owner,
+    pub(super) incarnation: Incarnation,
     until: Instant,
 }
 
