@@ -27,7 +27,22 @@ impl State {
             (Command::Drain(..) | Command::Deregister(..), _) => NO_LEASE,
             (Command::Register(_), Lease::Alive(lease)) => lease,
         };
+        // What is there now is not to stay: it is looked at again once that is done.
+        if self.is_erasing(order.command.id()) {
+            return self.parked.push(order);
+        }
         match decide(&self.book, &order.command, lease, order.tried) {
+            // It was registered here, and is to be again in a moment.
+            Decision::Refused(RegistryError::UnknownInstance(id)) if self.held.contains_key(&id) => {
+                match order.command {
+                    Command::Deregister(..) => {
+                        self.held.remove(&id);
+                        self.suspects.insert(id, now + LATE);
+                        self.was_done(order, revision_of(self.book.revision()));
+                    }
+                    Command::Register(_) | Command::Drain(..) => self.parked.push(order),
+                }
+            }
             Decision::Done(revision) => self.was_done(order, revision),
             Decision::Refused(error) => {
                 let _given_up = order.reply.send(Err(error));
@@ -92,6 +107,12 @@ impl State {
         if let Ok(place) = self.book.layout().place(said) {
             self.held.insert(said.id.clone(), (place, kept));
         }
+    }
+
+    /// Whether what is in the store under this id is being deleted as nobody's wish.
+    fn is_erasing(&self, id: &InstanceId) -> bool {
+        let jobs = self.flying.values().map(|(job, _)| job).chain(&self.jobs);
+        jobs.into_iter().any(|job| matches!(job, Job::Erase(erased) if erased.contains(id)))
     }
 
     /// Those that we deregister just now.

@@ -188,6 +188,49 @@ fn missing() -> (Fake, State) {
 }
 
 #[test]
+fn who_registers_what_is_just_being_undone_waits_for_that() {
+    let (mut etcd, mut state, _mirror) = begun();
+    drop(order(&mut state, Command::Register(said("a"))));
+    let mut first = order(&mut state, Command::Register(said("b")));
+    etcd.run(&mut state, S);
+    assert!(first.try_recv().unwrap().is_ok());
+    // Nobody waited for it, and it came true.
+    let late = restored(&said("a"), etcd.leases);
+    etcd.apply(late);
+    for (revision, events) in take(&mut etcd.events) {
+        state.take(revision, events, S);
+    }
+    state.tick(S);
+    let (number, undone) = the_write(&mut state);
+    let mut answer = order(&mut state, Command::Register(said("a")));
+    assert!(state.calls(S).is_empty() && answer.try_recv().is_err(), "it is there, and about to go");
+    let written = etcd.apply(undone);
+    state.written(number, Ok(written), S).unwrap();
+    etcd.run(&mut state, S);
+    assert!(answer.try_recv().unwrap().is_ok());
+    assert_eq!((etcd.count(), state.held()), (2, 2));
+}
+
+#[test]
+fn who_deregisters_what_is_held_and_missing_is_heard() {
+    let (mut etcd, mut state) = missing();
+    state.believe(&said("a").id);
+    let mut answer = order(&mut state, Command::Deregister(said("a").id, Guard::Anyone));
+    etcd.run(&mut state, S);
+    assert!(answer.try_recv().unwrap().is_ok());
+    etcd.run(&mut state, S + LATE);
+    assert_eq!((etcd.count(), state.held()), (0, 0), "it is not brought back");
+}
+
+/// What a registration under `lease` writes where there is nothing.
+fn restored(said: &Registration, lease: LeaseId) -> Transaction {
+    let book = Book::new(Layout::json("/p"));
+    let kept = Kept { registration: said.clone(), phase: portolan_model::Phase::Adult };
+    let place = book.layout().place(said).unwrap();
+    crate::leased::decide::restore(&book, [(&place, &kept)], lease)
+}
+
+#[test]
 fn a_late_word_about_a_former_lease_leaves_the_new_one() {
     let (mut etcd, mut state, _mirror) = begun();
     let mut answers = [said("a"), said("b")].map(|said| order(&mut state, Command::Register(said)));
