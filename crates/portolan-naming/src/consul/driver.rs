@@ -229,7 +229,7 @@ impl Loop {
             Event::Task(Told::Lost { at, why }) => self.lost(at, why),
             Event::Task(Told::Back { at, held }) => {
                 tracing::info!(server = %self.servers[at].server(), held = held.len(), "an agent is back");
-                self.is_away(at, false);
+                self.mark_away(at, false);
                 self.desk.back(at, held);
             }
             Event::Task(Told::Nothing) | Event::Time => {}

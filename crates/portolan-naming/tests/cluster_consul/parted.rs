@@ -24,9 +24,7 @@ const SOON: Duration = Duration::from_secs(4);
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn who_reads_a_server_without_a_leader_reads_another() {
-    let cluster = Consul::start_apart(3);
-    let leader = cluster.leader();
-    let (read, third) = ((leader + 1) % 3, (leader + 2) % 3);
+    let (cluster, [leader, read, third]) = start();
     let at = |n: usize| cluster.authority(n);
     let between = Between::start(at(leader)).await;
     let ours = open(&format!("consul://{},{},{}", between.authority, at(read), at(third)));
@@ -49,9 +47,7 @@ async fn who_reads_a_server_without_a_leader_reads_another() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn who_watches_keys_at_a_server_without_a_leader_watches_at_another() {
-    let cluster = Consul::start_apart(3);
-    let leader = cluster.leader();
-    let (read, third) = ((leader + 1) % 3, (leader + 2) % 3);
+    let (cluster, [leader, read, third]) = start();
     let at = |n: usize| cluster.authority(n);
     let ours = open(&format!("consul://{},{}", at(read), at(third)));
     let other = open(&format!("consul://{}", at(leader)));
@@ -71,9 +67,7 @@ async fn who_watches_keys_at_a_server_without_a_leader_watches_at_another() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_home_that_gossip_holds_to_have_failed_is_left() {
-    let cluster = Consul::start_apart(3);
-    let leader = cluster.leader();
-    let (home, third) = ((leader + 1) % 3, (leader + 2) % 3);
+    let (cluster, [leader, home, third]) = start();
     let at = |n: usize| cluster.authority(n);
     let owner = open(&format!("consul://{},{},{}", at(home), at(third), at(leader)));
     let other = open(&format!("consul://{}", at(leader)));
@@ -110,6 +104,13 @@ async fn a_home_that_gossip_holds_to_have_failed_is_left() {
     cluster.part_gossip(home, false);
     owner.close().await;
     other.close().await;
+}
+
+/// Servers on hosts of their own, the leader first.
+fn start() -> (Consul, [usize; 3]) {
+    let cluster = Consul::start_apart(3);
+    let leader = cluster.leader();
+    (cluster, [leader, (leader + 1) % 3, (leader + 2) % 3])
 }
 
 fn read_json(cluster: &Consul, n: usize, path: &str) -> Option<Vec<Value>> {

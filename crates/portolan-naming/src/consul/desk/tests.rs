@@ -6,6 +6,7 @@ use portolan_model::{Guard, Health, Incarnation, Owner, Phase, Registration, Rev
 
 use super::super::form::Marks;
 use super::super::job::Goal;
+use super::super::row::Row;
 
 /// A desk with a home on node `n`, and another agent on node `m`.
 pub(super) struct Stage {

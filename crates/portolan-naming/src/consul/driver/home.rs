@@ -81,7 +81,8 @@ impl Loop {
         home.unwrap_or((self.reading + 1) % self.servers.len())
     }
 
-    pub(super) fn is_away(&self, at: At, away: bool) {
+    /// What a server that is away was asked is waited for no more.
+    pub(super) fn mark_away(&self, at: At, away: bool) {
         self.away.send_modify(|all| {
             if away {
                 all.insert(at);
@@ -114,7 +115,7 @@ impl Loop {
         tracing::warn!(server = %self.servers[at].server(), why, "the agent to register with is left");
         self.desk.unsettle();
         self.contact = None;
-        self.is_away(at, true);
+        self.mark_away(at, true);
         self.seek(next);
         if self.config.flavour == Flavour::Consul {
             self.tasks.spawn(revisit(self.servers[at].clone(), at));
@@ -141,7 +142,7 @@ impl Loop {
             return self.desk.met(at, node);
         }
         tracing::info!(server = %self.servers[at].server(), node, "registering here");
-        self.is_away(at, false);
+        self.mark_away(at, false);
         self.desk.settle(Home { at, node, foreign });
         self.contact = Some(Contact::met(Instant::now()));
         self.take_pulse(at);
