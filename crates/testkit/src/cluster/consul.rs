@@ -15,9 +15,10 @@ use crate::wait::until_blocking;
 
 /// What a server cannot answer without a leader.
 const LED: &str = "/v1/health/service/consul?consistent";
-/// How long a server may take to answer, which is for ever if its host is cut off; and one that has a leader to ask.
+/// How long a server may take to answer, which is for ever if its host is cut off; and one that has a leader to ask. Without
+/// one it holds the question, and looks for a leader again only some 400 ms later: that would tell too late of it.
 const LATE: Duration = Duration::from_secs(2);
-const SOON: Duration = Duration::from_millis(500);
+const SOON: Duration = Duration::from_millis(200);
 /// How long servers may take to agree on a leader.
 const PATIENCE: Duration = Duration::from_secs(60);
 
