@@ -40,6 +40,11 @@ impl Cursor {
         self.0 > 0
     }
 
+    /// Whether what happened at this index is news.
+    pub(super) fn is_before(self, index: u64) -> bool {
+        self.0 < index
+    }
+
     /// What makes a query wait for news.
     pub(super) fn waiting(self, wait: Duration) -> String {
         format!("index={}&wait={}ms", self.0, wait.as_millis())

@@ -15,6 +15,7 @@ use tokio::time::{Instant, sleep, timeout_at};
 
 use super::cursor::{Cursor, Moved, long_wait, pause};
 use super::line::{Line, Trouble};
+use super::pace::News;
 use super::row::{Reader, Row};
 use super::wanted::encoded;
 use super::watch::{Context, Seen};
@@ -100,10 +101,11 @@ struct Asked {
     line: Line,
 }
 
-/// How far something was read.
+/// How far something was read, and how many rows there were.
 struct Sight {
     cursor: Cursor,
     reader: Reader,
+    rows: usize,
 }
 
 /// What an answer says.
@@ -118,7 +120,7 @@ struct Told {
 
 impl Following {
     fn new(context: Context, service: ServiceName) -> Self {
-        let sight = || Sight { cursor: Cursor::default(), reader: context.reader(&service) };
+        let sight = || Sight { cursor: Cursor::default(), reader: context.reader(&service), rows: 0 };
         let (all, some) = (sight(), sight());
         let path = format!("/v1/health/service/{}", encoded(service.as_str()));
         let line = Line::new(Arc::clone(&context.server));
@@ -177,6 +179,8 @@ impl Asked {
         let now = Instant::now();
         let rows = sight.reader.read(&answer.body);
         let rows = rows.map_err(|error| Seen::broken(&Trouble::Nonsense(error.to_string())))?;
+        let brought = news(&rows, sight.cursor, sight.rows);
+        sight.rows = rows.len();
         let moved = sight.cursor.advance(answer.index);
         if moved == Moved::Back {
             // The list tells whether the cluster has lost its memory; it is read first when reading begins anew.
@@ -187,7 +191,7 @@ impl Asked {
             rows,
             news: (moved != Moved::Nowhere).then_some(answer.index.unwrap_or_default()),
             pause: pause(moved, answer.body.len()),
-            due: self.context.pace.spend(answer.body.len(), now - begun, now),
+            due: self.context.pace.spend(answer.body.len(), now - begun, brought, now),
         })
     }
 
@@ -196,6 +200,16 @@ impl Asked {
             self.context.see(seen(told.rows, index)).await;
         }
         sleep(told.pause).await;
+    }
+}
+
+/// How many changes these rows bring to whoever has read so far, and so many.
+fn news(rows: &[Arc<Row>], before: Cursor, many: usize) -> News {
+    let since = |index: fn(&Row) -> u64| rows.iter().filter(|row| before.is_before(index(row))).count();
+    let gone = (many + since(|row| row.created)).saturating_sub(rows.len());
+    match since(|row| row.modified) + gone {
+        0 | 1 => News::Single,
+        _ => News::Crowd,
     }
 }
 
@@ -253,7 +267,7 @@ mod tests {
         let now = Instant::now();
         // It has never been quick, as far as is remembered.
         for size in [0; 16].into_iter().chain([1 << 20; 3]) {
-            pace.spend(size, SOON, now);
+            pace.spend(size, SOON, News::Single, now);
         }
         register("b");
         assert_eq!(seen(&mut news, SOON).await, Some(("all", "a b".to_owned())), "it was asked before");

@@ -14,6 +14,8 @@ use tokio::time::Instant;
 const PRICE: f64 = 3.0;
 /// How far paying may be behind before somebody has to wait.
 const CREDIT: Duration = Duration::from_secs(4);
+/// How long changes are gathered at most that come in a crowd: no longer than somebody looks twice.
+const GATHERED: Duration = Duration::from_millis(250);
 /// The longest wait of one service, however much is owed.
 const LONGEST: Duration = Duration::from_secs(15);
 /// What an answer weighs beside its body, in bytes.
@@ -23,6 +25,15 @@ const HEAD: usize = 8192;
 const SLOWEST: f64 = 1.0 / 1_048_576.0;
 /// How many answers to look back for one that did not wait.
 const RECENT: usize = 16;
+
+/// How many changes an answer brought.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum News {
+    /// One at most: whoever waits for the next is told at once.
+    Single,
+    /// Several. They come faster than they are read, so whoever makes them is held up by each reading.
+    Crowd,
+}
 
 /// What all followers at one server have taken of its time.
 #[derive(Debug, Default)]
@@ -38,8 +49,8 @@ struct Account {
 
 impl Pace {
     /// An answer with a body of so many bytes took so long, or waited for news as well; says when whoever asked may ask
-    /// for as much again.
-    pub(super) fn spend(&self, size: usize, took: Duration, now: Instant) -> Instant {
+    /// for as much again. There is no credit for what comes in a crowd.
+    pub(super) fn spend(&self, size: usize, took: Duration, news: News, now: Instant) -> Instant {
         let mut account = self.lock();
         let weight = (size + HEAD) as f64;
         if account.recent.len() == RECENT {
@@ -51,7 +62,12 @@ impl Pace {
         let paid = account.paid.map_or(now, |paid| paid.max(now)) + cost;
         let paid = paid.min(now + CREDIT + LONGEST);
         account.paid = Some(paid);
-        now + (paid - now).saturating_sub(CREDIT)
+        let owed = paid - now;
+        let beyond_credit = owed.saturating_sub(CREDIT);
+        now + match news {
+            News::Single => beyond_credit,
+            News::Crowd => beyond_credit.max(owed.min(GATHERED)),
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, Account> {
@@ -93,7 +109,7 @@ mod tests {
         let (pace, begun) = (Pace::default(), Instant::now());
         let mut now = begun;
         for _ in 0..1000 {
-            now = (now + ms(10)).max(pace.spend(MIB, ms(10), now + ms(10)));
+            now = (now + ms(10)).max(pace.spend(MIB, ms(10), News::Single, now + ms(10)));
         }
         let share = ms(10_000).as_secs_f64() / (now - begun).as_secs_f64();
         assert!((0.33..0.4).contains(&share), "{share}");
@@ -103,17 +119,32 @@ mod tests {
     fn what_an_answer_waited_for_news_is_not_paid() {
         let (pace, now) = (Pace::default(), Instant::now());
         for _ in 0..RECENT {
-            assert_eq!(pace.spend(1000, ms(60_000), now), now, "small ones in a row are no burden");
+            assert_eq!(
+                pace.spend(1000, ms(60_000), News::Single, now),
+                now,
+                "small ones in a row are no burden"
+            );
         }
         // One that did not wait tells how long the others take.
-        pace.spend(MIB, ms(5), now);
+        pace.spend(MIB, ms(5), News::Single, now);
         for _ in 1..RECENT {
-            assert_eq!(pace.spend(MIB, ms(60_000), now), now);
+            assert_eq!(pace.spend(MIB, ms(60_000), News::Single, now), now);
         }
         // It is forgotten; then they are said to take as long as it may be.
-        assert_eq!(pace.spend(MIB, ms(60_000), now), now);
-        let due = pace.spend(MIB, ms(60_000), now);
+        assert_eq!(pace.spend(MIB, ms(60_000), News::Single, now), now);
+        let due = pace.spend(MIB, ms(60_000), News::Single, now);
         assert!(due > now + ms(2000) && due <= now + ms(3000), "{:?}", due - now);
+    }
+
+    #[test]
+    fn a_crowd_is_gathered() {
+        let (pace, now) = (Pace::default(), Instant::now());
+        let spend = |news| pace.spend(MIB, ms(10), news, now) - now;
+        assert_eq!(spend(News::Single), ms(0));
+        let due = spend(News::Crowd);
+        assert!((ms(60)..ms(61)).contains(&due), "both are paid first: {due:?}");
+        (0..20).for_each(|_| assert_eq!(spend(News::Single), ms(0)));
+        assert_eq!(spend(News::Crowd), GATHERED, "and no more of what came before");
     }
 
     #[test]
@@ -121,11 +152,11 @@ mod tests {
         let (pace, mut now) = (Pace::default(), Instant::now());
         let mut due = now;
         for _ in 0..100 {
-            due = pace.spend(MIB, ms(1000), now);
+            due = pace.spend(MIB, ms(1000), News::Single, now);
         }
         assert_eq!(due, now + LONGEST);
         now = due + CREDIT;
-        assert_eq!(pace.spend(MIB, ms(1000), now), now);
+        assert_eq!(pace.spend(MIB, ms(1000), News::Single, now), now);
     }
 
     #[test]

@@ -24,7 +24,7 @@ use super::cursor::{Cursor, Moved, answer_limit, long_wait, pause};
 use super::follower::Follower;
 use super::leader::{Lead, LeaderWatch};
 use super::line::{Answer, Ask, Line, Server, Trouble};
-use super::pace::{Pace, Restraint};
+use super::pace::{News, Pace, Restraint};
 use super::row::{Reader, Row};
 use super::wanted::encoded;
 
@@ -233,7 +233,7 @@ async fn sweep(context: Context, mut services: watch::Receiver<BTreeSet<ServiceN
                 let begun = Instant::now();
                 let answer = lines.ask(&ask, limit).await?;
                 let now = Instant::now();
-                let due = context.pace.spend(answer.body.len(), now - begun, now);
+                let due = context.pace.spend(answer.body.len(), now - begun, News::Single, now);
                 let rows = read(&mut context.reader(&service), &answer)?;
                 let index = answer.index.unwrap_or_default();
                 context.see(Seen::Read { service, rows, index, in_turn: true }).await;
