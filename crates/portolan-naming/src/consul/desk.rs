@@ -28,6 +28,7 @@ use tokio::time::Instant;
 
 use super::book::Book;
 use super::config::{Config, Flavour};
+use super::forgetting::TOGETHER;
 use super::job::Job;
 use super::line::Trouble;
 use super::wanted::Call;
@@ -50,6 +51,10 @@ const CROWD_LIMIT: Duration = Duration::from_secs(50);
 /// up each question for a second; the home's are not to wait for that.
 const ELSEWHERE: usize = 8;
 
+/// How long what an agent puts back into the catalog is gathered before it is forgotten: each transaction costs as much as
+/// what the agent writes, and makes all who read the service read it again.
+const FORGETS_AGAIN: Duration = Duration::from_millis(100);
+
 /// See the module's head.
 pub(super) struct Desk {
     config: Arc<Config>,
@@ -67,6 +72,8 @@ pub(super) struct Desk {
     elsewhere: BTreeSet<InstanceId>,
     parked: BTreeSet<InstanceId>,
     agenda: Agenda,
+    /// From when on more is forgotten that nobody waits for.
+    forgets_at: Option<Instant>,
     /// The index at which each service was read last, by whoever is read now; and at which some of it was.
     read_at: BTreeMap<ServiceName, u64>,
     read_in_part_at: BTreeMap<ServiceName, u64>,
@@ -116,6 +123,17 @@ pub(super) struct Act {
     pub(super) calls: Vec<(At, Call)>,
 }
 
+impl Act {
+    /// Whether all of it is that one entry is taken out of the catalog.
+    pub(super) fn forgets(&self) -> bool {
+        is_forgetting(&self.calls)
+    }
+}
+
+fn is_forgetting(calls: &[(At, Call)]) -> bool {
+    matches!(calls, [(_, Call::Forget { .. })])
+}
+
 /// How an act went.
 #[derive(Debug)]
 pub(super) struct Done {
@@ -141,6 +159,7 @@ impl Desk {
             elsewhere: BTreeSet::new(),
             parked: BTreeSet::new(),
             agenda: Agenda::default(),
+            forgets_at: None,
             read_at: BTreeMap::new(),
             read_in_part_at: BTreeMap::new(),
             read_through: None,
@@ -157,12 +176,11 @@ impl Desk {
         }
     }
 
-    /// The service in which an act is to show, or what its caller waits for. None if it is about what others registered, whom
-    /// Consul knows by another name.
+    /// The service in which somebody waits for an act to show. None if it is about what others registered, whom Consul knows
+    /// by another name.
     pub(super) fn looks_for(&self, act: &Act) -> Option<&ServiceName> {
-        let shows = act.calls.iter().any(|(_, call)| !matches!(call, Call::Renew { .. }));
-        let named = self.book.rows_of(&act.id).all(|row| row.service_id == act.id.as_str());
-        self.service_of(&act.id).filter(|_| named && (shows || self.jobs.contains_key(&act.id)))
+        let named = || self.book.rows_of(&act.id).all(|row| row.service_id == act.id.as_str());
+        self.service_of(&act.id).filter(|_| self.jobs.contains_key(&act.id) && named())
     }
 
     /// Whether what was asked for an id is not known to be done.
@@ -284,20 +302,26 @@ impl Desk {
         self.refused(id, done, now);
     }
 
-    /// What to ask now.
+    /// What to ask now, in so many requests, or one more: what is only to be forgotten is asked [together](TOGETHER).
     pub(super) fn acts(&mut self, now: Instant, mut room: usize) -> Vec<Act> {
         self.agenda.ripen(now, |id| self.jobs.contains_key(id));
-        let mut acts = Vec::new();
+        let (mut acts, mut forgotten) = (Vec::new(), 0);
         while room > 0 {
             let Some(id) = self.unparked().or_else(|| self.agenda.pop()) else { break };
             if let Some(act) = self.look_at(&id, now) {
-                room -= 1;
+                forgotten += usize::from(act.forgets());
+                if !act.forgets() || forgotten % TOGETHER == 0 {
+                    room -= 1;
+                }
                 if !self.is_all_for_home(&act) {
                     self.elsewhere.insert(id.clone());
                 }
                 self.busy.insert(id);
                 acts.push(act);
             }
+        }
+        if forgotten > 0 {
+            self.forgets_at = Some(now + FORGETS_AGAIN);
         }
         acts
     }
@@ -358,6 +382,11 @@ impl Desk {
         }
         if self.elsewhere.len() >= ELSEWHERE && calls.iter().any(|(at, _)| *at != home.at) {
             self.parked.insert(id.clone());
+            return None;
+        }
+        if is_forgetting(&calls) && !self.jobs.contains_key(id) && self.forgets_at.is_some_and(|at| at > now)
+        {
+            self.forgets_at.inspect(|at| self.agenda.at(id, *at));
             return None;
         }
         self.paced(id, calls, now)

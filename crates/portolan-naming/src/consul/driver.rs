@@ -6,6 +6,7 @@
 //! anew. While no leader answers it, it is told nothing but signs of life. Reading goes along with it, and to where a
 //! leader is known to answer.
 
+mod acting;
 mod home;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -21,13 +22,12 @@ use tokio::time::{Instant, sleep_until, timeout};
 
 use super::config::{Config, Flavour};
 use super::contact::Contact;
-use super::desk::{Act, At, Desk, Done};
+use super::desk::{At, Desk};
 use super::errands::{Told, acted};
 use super::job::Job;
 use super::key_value::Follower;
-use super::line::{Lines, Server, Trouble};
+use super::line::{Lines, Server};
 use super::row::Row;
-use super::wanted::Call;
 use super::watch::{Seen, Session};
 use crate::mirror::Mirror;
 
@@ -252,20 +252,7 @@ impl Loop {
         self.tell(gone);
         self.leave_if_stuck(now);
         self.leave_if_failed(now);
-        for act in self.desk.acts(now, ACTS.saturating_sub(self.acting)) {
-            self.expect(&act);
-            self.await_news(&act);
-            self.acting += 1;
-            if let Some(contact) = self.contact.as_mut().filter(|_| self.desk.is_all_for_home(&act)) {
-                contact.asked(now);
-            }
-            self.tasks.spawn(acted(
-                self.servers.clone(),
-                Arc::clone(&self.config),
-                act,
-                self.away.subscribe(),
-            ));
-        }
+        self.act(now);
     }
 
     fn due(&self) -> Instant {
@@ -274,32 +261,6 @@ impl Loop {
             [self.resume, self.desk.book.next_expiry(), acts, self.stuck_at(), self.desk.doubts_home_at()];
         let due = due.into_iter().flatten().min();
         due.unwrap_or_else(|| Instant::now() + Duration::from_secs(3600))
-    }
-
-    /// What an act brings about is looked for.
-    fn await_news(&self, act: &Act) {
-        if let Some(session) = &self.session
-            && let Some(service) = self.desk.looks_for(act)
-        {
-            session.await_news(service, &act.id);
-        }
-    }
-
-    fn heard_of(&self, service: &ServiceName) {
-        if let Some(session) = &self.session {
-            session.await_only(service, |id| self.desk.awaits(id));
-        }
-    }
-
-    /// A service that is registered is followed before anybody lists it.
-    fn expect(&mut self, act: &Act) {
-        for (_, call) in &act.calls {
-            if let Call::Register { registration, .. } = call
-                && self.services.insert(registration.service.clone())
-            {
-                self.follow();
-            }
-        }
     }
 
     fn follow(&mut self) {
@@ -415,24 +376,6 @@ impl Loop {
         self.read_since = None;
         self.desk.read_anew();
         self.led = true;
-    }
-
-    fn done(&mut self, done: &Done) {
-        self.acting -= 1;
-        let now = Instant::now();
-        self.desk.done(done, now);
-        if let Some(contact) = self.contact.as_mut().filter(|_| self.desk.is_all_for_home(&done.act)) {
-            contact.ended(!matches!(done.failed, Some((_, _, Trouble::Unreachable(_)))), now);
-        }
-        let refused = match &done.failed {
-            Some((_, _, trouble @ Trouble::Refused { status: 401 | 403, .. })) => Some(trouble.to_string()),
-            Some(_) => return,
-            None => None,
-        };
-        if self.refused != refused {
-            self.refused = refused;
-            self.report();
-        }
     }
 
     fn report(&mut self) {

@@ -21,8 +21,11 @@ use super::wanted::Call;
 
 /// How long one call may take.
 pub(super) const CALL_LIMIT: Duration = Duration::from_secs(3);
-/// How often the home is asked whether it lives, and how long it may think about it.
-const PULSE: Duration = Duration::from_millis(400);
+/// How often the home is asked whether it lives, which costs it next to nothing; and how often whether it reaches a leader,
+/// which is asked too.
+const PULSE: Duration = Duration::from_millis(200);
+const LED_PULSE: Duration = Duration::from_millis(400);
+/// How long the home may think about whether it lives.
 const PULSE_LIMIT: Duration = Duration::from_secs(1);
 /// How long it may be silent while another server answers the same question: then it is not this machine that is slow.
 const SILENCE: Duration = Duration::from_millis(500);
@@ -36,11 +39,11 @@ const SEEK_PAUSE: Duration = Duration::from_millis(250);
 
 /// What a task of the driver's own came to.
 pub(super) enum Told {
-    Done(Done),
+    Done(Vec<Done>),
     /// A server is somebody's agent. The one to register with, if `home`.
     Met {
         at: At,
-        about: AgentSelf,
+        about: Box<AgentSelf>,
         home: bool,
     },
     /// The home lives, and reaches a leader now, or does not any more.
@@ -66,7 +69,7 @@ pub(super) enum Told {
 pub(super) type Away = watch::Receiver<BTreeSet<At>>;
 
 /// Makes the calls of an act, one after the other.
-pub(super) async fn acted(servers: Vec<Lines>, config: Arc<Config>, act: Act, mut away: Away) -> Told {
+pub(super) async fn acted(servers: Vec<Lines>, config: Arc<Config>, act: Act, mut away: Away) -> Done {
     let (mut failed, mut index) = (None, None);
     for (n, (at, call)) in act.calls.iter().enumerate() {
         let answer = match call.ask(&config) {
@@ -97,7 +100,7 @@ pub(super) async fn acted(servers: Vec<Lines>, config: Arc<Config>, act: Act, mu
             break;
         }
     }
-    Told::Done(Done { act, failed, index })
+    Done { act, failed, index }
 }
 
 /// Asks all servers who they are, until one answers. Where there is a choice, it is one that reaches a leader: what others
@@ -147,34 +150,28 @@ fn held(service: AgentService) -> Option<Held> {
     Some(Held { id: InstanceId::new(service.id).ok()?, owner, incarnation: Incarnation(incarnation) })
 }
 
-async fn about(server: &Lines) -> Result<AgentSelf, Trouble> {
+async fn about(server: &Lines) -> Result<Box<AgentSelf>, Trouble> {
     server.ask(&Ask::get("/v1/agent/self"), PULSE_LIMIT).await?.json()
 }
 
 /// Asks the home whether it lives and reaches a leader, until it does not any more.
 pub(super) async fn pulse(servers: Vec<Lines>, flavour: Flavour, at: At) -> Told {
-    loop {
-        sleep(PULSE).await;
-        let led = async { Ok(is_led(flavour, &servers[at]).await) };
-        match tokio::try_join!(lives(&servers, at), led) {
-            Err(why) => return Told::Lost { at, why },
-            Ok(((), false)) => return Told::Led { at, led: false },
-            Ok(((), true)) => {}
+    let unled = async {
+        sleep(LED_PULSE).await;
+        while is_led(flavour, &servers[at]).await {
+            sleep(LED_PULSE).await;
         }
+    };
+    tokio::select! {
+        biased;
+        why = dies(&servers, at) => Told::Lost { at, why },
+        () = unled => Told::Led { at, led: false },
     }
 }
 
 /// Asks a home that no leader answers, until one does. It lives, and keeps what it was told; so it is given up only if it
 /// dies, or if a leader answers another server and this one is late: it may not hear for long how to reach that leader.
 pub(super) async fn unled_pulse(servers: Vec<Lines>, at: At) -> Told {
-    let dies = async {
-        loop {
-            sleep(PULSE).await;
-            if let Err(why) = lives(&servers, at).await {
-                return why;
-            }
-        }
-    };
     let is_late = async {
         let mut others: FuturesUnordered<_> = others(&servers, at)
             .map(|other| async {
@@ -193,13 +190,23 @@ pub(super) async fn unled_pulse(servers: Vec<Lines>, at: At) -> Told {
     tokio::select! {
         biased;
         () = until_led(&servers[at]) => Told::Led { at, led: true },
-        why = dies => Told::Lost { at, why },
+        why = dies(&servers, at) => Told::Lost { at, why },
         why = is_late => Told::Lost { at, why },
     }
 }
 
 fn others(servers: &[Lines], at: At) -> impl Iterator<Item = &Lines> {
     servers.iter().enumerate().filter(move |(other, _)| *other != at).map(|(_, other)| other)
+}
+
+/// Asks a server for signs of life until there is none, and says why.
+async fn dies(servers: &[Lines], at: At) -> String {
+    loop {
+        sleep(PULSE).await;
+        if let Err(why) = lives(servers, at).await {
+            return why;
+        }
+    }
 }
 
 /// Asks a server for a sign of life, and others as well once it is late with that. An error says that there is none.

@@ -31,6 +31,7 @@ mod driver;
 mod errands;
 mod flow;
 mod follower;
+mod forgetting;
 mod form;
 mod job;
 mod key_value;

@@ -56,7 +56,7 @@ pub(super) enum Call {
     Deregister { service_id: String },
     /// Remove from the catalog what an agent registered that cannot be reached, or is slower than the catalog. `created` is the
     /// index of that entry's beginning: what is there again is another one.
-    Forget { node: String, service_id: String, created: u64 },
+    Forget { node: String, service: ServiceName, service_id: String, created: u64 },
     /// Say how far the catalog is with a service.
     Look { service: ServiceName },
 }
@@ -205,7 +205,7 @@ impl Call {
             }
             Self::Drain { id } => ask("/v1/portolan/drain/", id, ""),
             Self::Deregister { service_id } => ask("/v1/agent/service/deregister/", service_id, ""),
-            Self::Forget { node, service_id, created: _ } => {
+            Self::Forget { node, service_id, service: _, created: _ } => {
                 let body = serde_json::json!({ "Node": node, "ServiceID": service_id });
                 Ask::put("/v1/catalog/deregister", body.to_string())
             }
@@ -398,7 +398,12 @@ mod tests {
              \"ServiceID\":\"a\",\"Status\":\"critical\",\"TTL\":\"87600h0m0s\"}",
         );
         check(
-            &Call::Forget { node: "n".into(), service_id: "a".into(), created: 1 },
+            &Call::Forget {
+                node: "n".into(),
+                service: "web".parse().unwrap(),
+                service_id: "a".into(),
+                created: 1,
+            },
             "/v1/catalog/deregister {\"Node\":\"n\",\"ServiceID\":\"a\"}",
         );
         check(

@@ -150,8 +150,12 @@ impl Desk {
 /// up the catalog, which comes first therefore.
 pub(super) fn removal(row: &Row, home: &Home, agent: Option<At>, thoroughly: bool) -> Vec<(At, Call)> {
     let deregister = agent.map(|at| (at, Call::Deregister { service_id: row.service_id.clone() }));
-    let (node, service_id) = (row.node.clone(), row.service_id.clone());
-    let forget = Call::Forget { node, service_id, created: row.created };
+    let forget = Call::Forget {
+        node: row.node.clone(),
+        service: row.service().clone(),
+        service_id: row.service_id.clone(),
+        created: row.created,
+    };
     let forget = (thoroughly || deregister.is_none()).then_some((home.at, forget));
     forget.into_iter().chain(deregister).collect()
 }

@@ -1,3 +1,5 @@
+mod elsewhere;
+
 use tokio::sync::oneshot;
 
 use super::*;
@@ -169,16 +171,13 @@ fn an_instance_asked_for_by_name_is_proof_and_ends_a_write() {
 }
 
 #[test]
-fn what_is_looked_for_is_what_a_caller_waits_for_or_the_catalog_shows() {
+fn what_is_looked_for_is_what_a_caller_waits_for() {
     let mut stage = registered();
-    let act =
-        |calls: Vec<Call>| Act { id: said().id, calls: calls.into_iter().map(|call| (0, call)).collect() };
-    let renewal = act(vec![Call::Renew { id: "a".to_owned() }]);
-    let registration = act(vec![Call::Register { registration: Box::new(said()), replace: true }]);
-    assert_eq!(stage.desk.looks_for(&renewal), None, "which nothing is to be seen of");
-    assert_eq!(stage.desk.looks_for(&registration), Some(&said().service));
+    let act = |call| Act { id: said().id, calls: vec![(0, call)] };
+    let registration = act(Call::Register { registration: Box::new(said()), replace: true });
+    assert_eq!(stage.desk.looks_for(&registration), None, "it is read sooner or later");
     let _reply = stage.write(Goal::Register(said().into()));
-    assert_eq!(stage.desk.looks_for(&renewal), Some(&said().service));
+    assert_eq!(stage.desk.looks_for(&registration), Some(&said().service));
     let theirs = Row { service_id: "theirs".to_owned(), ours: false, ..row("m", false, 7) };
     stage.read(7, vec![row("n", false, 5), theirs]);
     assert_eq!(stage.desk.looks_for(&registration), None, "by this name Consul knows not all of it");
@@ -204,83 +203,6 @@ fn a_drain_by_somebody_else_holds() {
     // Its agent has lost it.
     stage.read(7, vec![]);
     assert_eq!(stage.asks(), "0:register 0:drain");
-}
-
-#[test]
-fn a_copy_elsewhere_is_removed_once_it_is_at_home() {
-    let mut stage = registered();
-    stage.read(6, vec![row("m", false, 6)]);
-    assert_eq!(stage.asks(), "0:register");
-    stage.read(7, vec![row("m", false, 6), row("n", false, 7)]);
-    assert_eq!(stage.asks(), "0:forget");
-    stage.read(8, vec![row("n", false, 7)]);
-    assert_eq!(stage.asks(), "1:deregister");
-    assert_eq!(stage.asks(), "");
-    stage.read(9, vec![Row { reachable: false, ..row("m", false, 9) }, row("n", false, 7)]);
-    assert_eq!(stage.asks(), "0:forget");
-    stage.read(10, vec![row("n", false, 7)]);
-    assert_eq!(stage.asks(), "", "an agent that is away is not asked");
-}
-
-#[test]
-fn an_agent_that_was_left_is_not_asked_until_it_is_back() {
-    let mut stage = registered();
-    stage.desk.unsettle();
-    stage.desk.settle(Home { at: 1, node: "m".to_owned(), foreign: None });
-    assert_eq!(stage.asks(), "1:register");
-    let both = || vec![row("n", false, 5), row("m", false, 7)];
-    stage.read(7, both());
-    assert_eq!(stage.asks(), "1:forget");
-    stage.desk.back(0, [held(said().id)]);
-    // What it brings back is younger than what is at home, and shown.
-    stage.read(9, vec![row("n", false, 9), row("m", false, 7)]);
-    assert_eq!(stage.asks(), "1:forget");
-    stage.read(10, vec![row("m", false, 7)]);
-    assert_eq!(stage.asks(), "0:deregister");
-}
-
-#[test]
-fn agents_that_take_their_time_hold_up_only_so_many() {
-    let mut stage = Stage::new();
-    let ids: Vec<_> = (10..30).map(|n| InstanceId::new(n.to_string()).unwrap()).collect();
-    let of = |id: &InstanceId| Registration { id: id.clone(), ..said() };
-    let at_home =
-        |id: &InstanceId| Row { service_id: id.to_string(), registration: of(id), ..row("n", false, 5) };
-    let mut rows: Vec<_> = ids.iter().map(at_home).collect();
-    let deadline = stage.now + Duration::from_secs(9);
-    let register = |id: &InstanceId| {
-        let (job, reply) = Job::new(id.clone(), Goal::Register(of(id).into()), deadline);
-        stage.desk.accept(job);
-        reply
-    };
-    let _replies: Vec<_> = ids.iter().map(register).collect();
-    let registered = stage.desk.acts(stage.now, 64);
-    assert_eq!(registered.len(), 20);
-    let done = |stage: &mut Stage, act| {
-        stage.desk.done(&Done { act, failed: None, index: Some(20) }, stage.now);
-    };
-    registered.into_iter().for_each(|act| done(&mut stage, act));
-    stage.read(5, rows.clone());
-    assert_eq!(stage.asks(), "");
-
-    stage.desk.back(1, ids.into_iter().map(held));
-    let under_way = stage.desk.acts(stage.now, 16);
-    assert_eq!(under_way.len(), ELSEWHERE);
-    // There is room for what the home is asked.
-    rows[19].registration.health = Health::Critical;
-    rows[19].alive = Some(Health::Critical);
-    stage.read(6, rows);
-    assert_eq!(stage.desk.acts(stage.now, 8).len(), 1);
-    let mut told = under_way.len();
-    let mut under_way: VecDeque<_> = under_way.into();
-    while let Some(act) = under_way.pop_front() {
-        done(&mut stage, act);
-        let more = stage.desk.acts(stage.now, 8);
-        told += more.len();
-        assert!(more.len() <= 1);
-        under_way.extend(more);
-    }
-    assert_eq!(told, 19, "and one that is busy");
 }
 
 #[test]

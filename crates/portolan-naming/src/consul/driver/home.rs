@@ -128,7 +128,7 @@ impl Loop {
         self.report();
     }
 
-    pub(super) fn met(&mut self, at: At, about: AgentSelf, home: bool) {
+    pub(super) fn met(&mut self, at: At, about: Box<AgentSelf>, home: bool) {
         let (node, foreign) = match self.config.flavour {
             Flavour::Portolan => (String::new(), None),
             Flavour::Consul => {
