@@ -1,7 +1,9 @@
 //! Containers of one test, gone when it is over, and what a Portolan makes of them.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
 use std::net::TcpStream;
+use std::path::Path;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::Instant;
@@ -290,14 +292,30 @@ impl Rig {
     /// Tells when the container's process has died: when its last socket is closed, not its first.
     pub(crate) fn death(&self, name: &str) -> JoinHandle<Instant> {
         let found = self.inspect(name);
-        let process = found["State"]["Pid"].as_i64().and_then(|pid| Pid::from_raw(pid.try_into().ok()?));
-        let process = pidfd_open(process.unwrap(), PidfdFlags::empty());
-        let process = process.unwrap_or_else(|e| panic!("the engine's processes can be seen from here: {e}"));
+        let process = first_process(found["Id"].as_str().unwrap());
+        let process = process.and_then(|pid| pidfd_open(pid, PidfdFlags::empty()).ok());
+        let process = process.unwrap_or_else(|| panic!("no process of {name:?} can be seen from here"));
         thread::spawn(move || {
             poll(&mut [PollFd::new(&process, PollFlags::IN)], None).unwrap();
             Instant::now()
         })
     }
+}
+
+/// The process that a container began with. Its engine may count processes in a namespace of its own, so that the number it
+/// tells is another's here.
+fn first_process(container: &str) -> Option<Pid> {
+    let host_name = format!("HOSTNAME={}", &container[..12]);
+    let is_first = |process: &Path| {
+        let environment = fs::read(process.join("environ")).unwrap_or_default();
+        let status = fs::read_to_string(process.join("status")).unwrap_or_default();
+        let mut numbers = status.lines().filter_map(|line| line.strip_prefix("NSpid:"));
+        environment.split(|byte| *byte == 0).any(|variable| variable == host_name.as_bytes())
+            && numbers.any(|numbers| numbers.split_whitespace().last() == Some("1"))
+    };
+    let all = fs::read_dir("/proc").unwrap().map(|entry| entry.unwrap().path());
+    let first = all.filter(|path| is_first(path)).find_map(|path| path.file_name()?.to_str()?.parse().ok());
+    Pid::from_raw(first?)
 }
 
 impl Drop for Rig {
