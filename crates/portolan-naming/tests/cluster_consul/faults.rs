@@ -2,8 +2,7 @@
 //! watches sees no service without instances.
 
 use std::collections::BTreeMap;
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::{Condvar, Mutex};
 use std::thread;
 use std::time::Duration;
 
@@ -30,6 +29,9 @@ const GHOST: Duration = Duration::from_secs(20);
 /// How long anything can be left over: an agent that was held up may come to a registration after its end; it drops it
 /// when there was no sign of life for 15 s, and none for 60 s more, looking every 30 s.
 const LEFT_OVER: Duration = Duration::from_secs(120);
+
+/// How long a fact is left alone between two looks: each costs the servers that are looked at some milliseconds.
+const PAUSE: Duration = Duration::from_millis(100);
 
 /// A cluster with instances registered through its first server, and a watcher who reads another.
 struct Stage {
@@ -134,36 +136,48 @@ struct LastLook {
     holds: bool,
 }
 
+/// What the looks at all facts have come to.
+struct Looks {
+    last: Vec<LastLook>,
+    over: bool,
+}
+
+impl Looks {
+    fn all_hold(&self) -> bool {
+        self.last.iter().all(|look| look.holds)
+    }
+}
+
 /// Looks at each fact all the time until all hold at once, and says since when they have.
 fn all_hold(facts: &[Fact<'_>]) -> Option<Vec<LastLook>> {
     let now = Instant::now();
-    let looks = Mutex::new(vec![LastLook { begun: now, ended: now, holds: false }; facts.len()]);
-    let note = |n: usize, begun: Instant, holds: bool| {
-        let look = &mut looks.lock().unwrap()[n];
-        look.holds = holds;
-        if !holds {
-            (look.begun, look.ended) = (begun, Instant::now());
-        }
-    };
-    let over = AtomicBool::new(false);
+    let last = vec![LastLook { begun: now, ended: now, holds: false }; facts.len()];
+    let (looks, looked) = (Mutex::new(Looks { last, over: false }), Condvar::new());
     thread::scope(|scope| {
         for (n, fact) in facts.iter().enumerate() {
-            let (note, over) = (&note, &over);
+            let (looks, looked) = (&looks, &looked);
             scope.spawn(move || {
-                while !over.load(Relaxed) {
+                loop {
                     let begun = Instant::now();
-                    note(n, begun, fact());
-                    // Each look costs the servers that are looked at some milliseconds.
-                    thread::sleep(Duration::from_millis(100));
+                    let holds = fact();
+                    let mut looks = looks.lock().unwrap();
+                    let look = &mut looks.last[n];
+                    look.holds = holds;
+                    if !holds {
+                        (look.begun, look.ended) = (begun, Instant::now());
+                    }
+                    looked.notify_all();
+                    if looked.wait_timeout_while(looks, PAUSE, |looks| !looks.over).unwrap().0.over {
+                        return;
+                    }
                 }
             });
         }
-        let hold = || looks.lock().unwrap().iter().all(|look| look.holds);
-        while !hold() && now.elapsed() < LIMIT {
-            thread::sleep(Duration::from_millis(10));
-        }
-        over.store(true, Relaxed);
-        hold().then(|| looks.lock().unwrap().clone())
+        let waits = |looks: &mut Looks| !looks.all_hold();
+        let mut looks = looked.wait_timeout_while(looks.lock().unwrap(), LIMIT, waits).unwrap().0;
+        looks.over = true;
+        looked.notify_all();
+        looks.all_hold().then(|| looks.last.clone())
     })
 }
 
