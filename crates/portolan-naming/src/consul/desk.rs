@@ -384,9 +384,11 @@ impl Desk {
             self.parked.insert(id.clone());
             return None;
         }
-        if is_forgetting(&calls) && !self.jobs.contains_key(id) && self.forgets_at.is_some_and(|at| at > now)
+        if is_forgetting(&calls)
+            && !self.jobs.contains_key(id)
+            && let Some(at) = self.forgets_at.filter(|at| *at > now)
         {
-            self.forgets_at.inspect(|at| self.agenda.at(id, *at));
+            self.agenda.at(id, at);
             return None;
         }
         self.paced(id, calls, now)

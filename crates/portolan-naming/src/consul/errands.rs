@@ -16,11 +16,11 @@ use super::config::{Config, Flavour};
 use super::desk::{Act, At, Done, Held};
 use super::form;
 use super::leader::{first, is_led, until_led};
-use super::line::{Ask, Lines, Trouble};
+use super::line::{Answer, Ask, Lines, Trouble};
 use super::wanted::Call;
 
 /// How long one call may take.
-pub(super) const CALL_LIMIT: Duration = Duration::from_secs(3);
+const CALL_LIMIT: Duration = Duration::from_secs(3);
 /// How often the home is asked whether it lives, which costs it next to nothing; and how often whether it reaches a leader,
 /// which is asked too.
 const PULSE: Duration = Duration::from_millis(200);
@@ -73,12 +73,7 @@ pub(super) async fn acted(servers: Vec<Lines>, config: Arc<Config>, act: Act, mu
     let (mut failed, mut index) = (None, None);
     for (n, (at, call)) in act.calls.iter().enumerate() {
         let answer = match call.ask(&config) {
-            Ok(ask) => tokio::select! {
-                answer = servers[*at].ask(&ask, CALL_LIMIT) => answer,
-                Ok(_) = away.wait_for(|away| away.contains(at)) => {
-                    Err(Trouble::Unreachable(format!("{}: given up", servers[*at].server())))
-                }
-            },
+            Ok(ask) => unless_away(&servers, *at, &ask, &mut away).await,
             // The handle has checked it before; so it is said as a server would.
             Err(limit) => Err(Trouble::Refused { status: 400, text: limit.to_string() }),
         };
@@ -101,6 +96,21 @@ pub(super) async fn acted(servers: Vec<Lines>, config: Arc<Config>, act: Act, mu
         }
     }
     Done { act, failed, index }
+}
+
+/// Asks a server, and waits for the answer unless the server is given up.
+pub(super) async fn unless_away(
+    servers: &[Lines],
+    at: At,
+    ask: &Ask,
+    away: &mut Away,
+) -> Result<Answer, Trouble> {
+    tokio::select! {
+        answer = servers[at].ask(ask, CALL_LIMIT) => answer,
+        Ok(_) = away.wait_for(|away| away.contains(&at)) => {
+            Err(Trouble::Unreachable(format!("{}: given up", servers[at].server())))
+        }
+    }
 }
 
 /// Asks all servers who they are, until one answers. Where there is a choice, it is one that reaches a leader: what others

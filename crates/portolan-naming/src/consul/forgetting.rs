@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use super::config::Config;
 use super::desk::{Act, At, Done};
-use super::errands::{Away, CALL_LIMIT, acted};
+use super::errands::{Away, acted, unless_away};
 use super::line::{Answer, Ask, Lines, Trouble};
 use super::wanted::Call;
 
@@ -35,13 +35,7 @@ pub(super) async fn asked(
     };
     let body: Value = entries.filter_map(|(_, call)| operation(call)).collect();
     let ask = Ask::put("/v1/txn", body.to_string());
-    let answer = tokio::select! {
-        answer = servers[at].ask(&ask, CALL_LIMIT) => answer,
-        Ok(_) = away.wait_for(|away| away.contains(&at)) => {
-            Err(Trouble::Unreachable(format!("{}: given up", servers[at].server())))
-        }
-    };
-    match answer {
+    match unless_away(&servers, at, &ask, &mut away).await {
         Ok(Answer { index, .. }) => acts.into_iter().map(|act| Done { act, failed: None, index }).collect(),
         Err(Trouble::Refused { .. }) => one_by_one(servers, config, acts, away).await,
         Err(trouble) => acts.into_iter().map(|act| failed(act, at, &trouble)).collect(),
