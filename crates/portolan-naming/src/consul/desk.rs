@@ -11,9 +11,11 @@
 mod agenda;
 mod behind;
 mod calls;
+mod letting_go;
 mod orphans;
 mod reading;
 mod standing;
+mod strays;
 #[cfg(test)]
 mod tests;
 mod wishes;
@@ -38,6 +40,7 @@ pub(super) use behind::Held;
 use calls::is_unknown;
 use orphans::{Orphan, is_over};
 use standing::Standing;
+use strays::Strays;
 use wishes::Wishes;
 
 /// Index of a server in the configuration.
@@ -89,12 +92,12 @@ pub(super) struct Desk {
     holding: bool,
     /// Servers that were the home and are not back yet: what they are asked they leave without an answer.
     away: BTreeSet<At>,
-    /// Those that have not said yet what they hold.
-    left: BTreeSet<At>,
+    /// Those that have not said yet what they hold, and what was registered with them when they were left.
+    left: BTreeMap<At, BTreeSet<InstanceId>>,
     /// Which configured server is which node's agent, as far as met.
     agents: BTreeMap<String, At>,
     /// What an agent that was the home before holds still, whether the catalog shows it or not.
-    strays: BTreeMap<InstanceId, BTreeSet<At>>,
+    strays: Strays,
     /// What was deregistered while an agent that may hold it was away.
     behind: BTreeMap<InstanceId, Behind>,
 }
@@ -169,9 +172,9 @@ impl Desk {
             standing: Standing::default(),
             holding: false,
             away: BTreeSet::new(),
-            left: BTreeSet::new(),
+            left: BTreeMap::new(),
             agents: BTreeMap::new(),
-            strays: BTreeMap::new(),
+            strays: Strays::default(),
             behind: BTreeMap::new(),
         }
     }
@@ -237,7 +240,7 @@ impl Desk {
 
     fn all_again(&mut self) {
         let all = self.wanted.ids().chain(self.jobs.keys()).chain(self.orphans.keys());
-        let all = all.chain(self.strays.keys());
+        let all = all.chain(self.strays.ids());
         self.all_soon(all.cloned().collect());
     }
 
@@ -267,7 +270,7 @@ impl Desk {
             .is_none_or(|(_, call, trouble)| matches!(call, Call::Deregister { .. }) && is_over(trouble));
         for (at, call) in &done.act.calls {
             if over && matches!(call, Call::Deregister { .. }) {
-                self.let_go(id, *at);
+                self.strays.told(id, *at, now);
             }
         }
         if let (None, [(_, Call::Look { service })]) = (&done.failed, &done.act.calls[..]) {
@@ -347,7 +350,7 @@ impl Desk {
         let held: Vec<InstanceId> = wanted.into_ids().collect();
         let at_home = held.iter().map(|id| removal(id, home.at));
         // Then where they were before, if that is not done yet.
-        let strays = self.strays.iter().flat_map(|(id, ats)| ats.iter().map(|at| removal(id, *at)));
+        let strays = self.strays.untold().map(|(id, at)| removal(id, at));
         let away =
             self.away.iter().flat_map(|at| held.iter().chain(self.behind.keys()).map(|id| removal(id, *at)));
         let before = strays.chain(away).filter(|(_, (at, _))| *at != home.at);
@@ -357,6 +360,7 @@ impl Desk {
 
     /// Looks at one id: begins and ends its write, and says what to ask for it.
     fn look_at(&mut self, id: &InstanceId, now: Instant) -> Option<Act> {
+        self.look_after_strays(id, now);
         if self.busy.contains(id) {
             return None;
         }
@@ -368,6 +372,9 @@ impl Desk {
         let home = self.home.clone()?;
         let calls = if let Some(service) = self.must_prove(id) {
             vec![(home.at, Call::Look { service })]
+        } else if self.wanted.contains(id) && self.strays.is_under_way(id, home.at) {
+            // It may be told to let go of it after it was told to take it.
+            Vec::new()
         } else if self.wanted.contains(id) {
             self.calls_for_wanted(id, &home, now)
         } else if self.holding {

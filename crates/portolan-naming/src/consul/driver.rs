@@ -23,7 +23,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 use super::config::{Config, Flavour};
 use super::contact::Contact;
 use super::desk::{At, Desk};
-use super::errands::{Told, acted};
+use super::errands::{Told, acted, holdings};
 use super::job::Job;
 use super::key_value::Follower;
 use super::line::{Lines, Server};
@@ -230,7 +230,14 @@ impl Loop {
             Event::Task(Told::Back { at, held }) => {
                 tracing::info!(server = %self.servers[at].server(), held = held.len(), "an agent is back");
                 self.mark_away(at, false);
-                self.desk.back(at, held);
+                self.desk.back(at, held, Instant::now());
+            }
+            Event::Task(Told::Alive { at }) => {
+                self.desk.alive(at, Instant::now());
+                self.tasks.spawn(holdings(self.servers[at].clone(), at));
+            }
+            Event::Task(Told::LetGo { id, at, trouble }) => {
+                self.desk.has_let_go(&id, at, trouble.as_ref(), Instant::now());
             }
             Event::Task(Told::Nothing) | Event::Time => {}
         }

@@ -7,10 +7,10 @@ use std::time::Duration;
 use consul_api::{AgentSelf, AgentService};
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
-use portolan_model::{Incarnation, InstanceId, Owner};
+use portolan_model::{Incarnation, InstanceId, Limit, Owner};
 use runtime::Backoff;
 use tokio::sync::watch;
-use tokio::time::sleep;
+use tokio::time::{MissedTickBehavior, interval, sleep};
 
 use super::config::{Config, Flavour};
 use super::desk::{Act, At, Done, Held};
@@ -21,6 +21,8 @@ use super::wanted::Call;
 
 /// How long one call may take.
 const CALL_LIMIT: Duration = Duration::from_secs(3);
+/// How long an agent may take to let go of an id: longer than it looks for a leader.
+const LET_GO_LIMIT: Duration = Duration::from_secs(10);
 /// How often the home is asked whether it lives, which costs it next to nothing; and how often whether it reaches a leader,
 /// which is asked too.
 const PULSE: Duration = Duration::from_millis(200);
@@ -56,10 +58,20 @@ pub(super) enum Told {
         at: At,
         why: String,
     },
-    /// A server that was the home answers again; these are registered with it by us or others of us.
+    /// A server that was the home lives again.
+    Alive {
+        at: At,
+    },
+    /// A server that was the home can do again what it is asked; these are registered with it by us or others of us.
     Back {
         at: At,
         held: Vec<Held>,
+    },
+    /// An agent was told to let go of an id, and has if there was no trouble.
+    LetGo {
+        id: InstanceId,
+        at: At,
+        trouble: Option<Trouble>,
     },
     /// Nobody else was met; nothing follows from it.
     Nothing,
@@ -74,8 +86,8 @@ pub(super) async fn acted(servers: Vec<Lines>, config: Arc<Config>, act: Act, mu
     for (n, (at, call)) in act.calls.iter().enumerate() {
         let answer = match call.ask(&config) {
             Ok(ask) => unless_away(&servers, *at, &ask, &mut away).await,
-            // The handle has checked it before; so it is said as a server would.
-            Err(limit) => Err(Trouble::Refused { status: 400, text: limit.to_string() }),
+            // The handle has checked it before.
+            Err(limit) => Err(refusal(&limit)),
         };
         let trouble = match answer {
             Ok(answer) => {
@@ -136,14 +148,26 @@ pub(super) async fn meet(server: Lines, at: At) -> Told {
     met.map_or(Told::Nothing, |about| Told::Met { at, about, home: false })
 }
 
-/// Asks a server that was the home what it holds, until it answers and can do what it is asked.
+/// Waits until a server that was the home lives.
 pub(super) async fn revisit(server: Lines, at: At) -> Told {
+    // A question that has waited in vain is asked again at once: what hangs goes on at any moment.
+    let mut ticks = interval(SEEK_PAUSE);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        let answer = server.ask(&Ask::get("/v1/status/leader"), PULSE_LIMIT).await;
+        if !matches!(answer, Err(Trouble::Unreachable(_))) {
+            return Told::Alive { at };
+        }
+    }
+}
+
+/// Asks a server that lives what it holds, until it answers and can do what it is asked.
+pub(super) async fn holdings(server: Lines, at: At) -> Told {
     let mut backoff = Backoff::new(Duration::from_millis(100), SEEK_PAUSE);
     loop {
-        // Before it reaches a leader it does nothing of what it is asked. As long as it is cut off, no question waits for long,
-        // or it would be found late.
-        if server.ask(&Ask::get("/v1/status/leader"), PULSE_LIMIT).await.is_ok()
-            && is_led(Flavour::Consul, &server).await
+        // Before it reaches a leader it brings nothing back.
+        if is_led(Flavour::Consul, &server).await
             && let Ok(answer) = server.ask(&Ask::get("/v1/agent/services"), CALL_LIMIT).await
             && let Ok(services) = answer.json::<BTreeMap<String, AgentService>>()
         {
@@ -151,6 +175,22 @@ pub(super) async fn revisit(server: Lines, at: At) -> Told {
         }
         sleep(backoff.next(fastrand::u64(..))).await;
     }
+}
+
+/// Tells an agent to let go of an id. It may answer late: while it looks for a leader it keeps whoever asks waiting for some
+/// seconds, and does all that it was asked afterwards.
+pub(super) async fn let_go(server: Lines, config: Arc<Config>, id: InstanceId, at: At) -> Told {
+    let call = Call::Deregister { service_id: id.to_string() };
+    let trouble = match call.ask(&config) {
+        Ok(ask) => server.ask(&ask, LET_GO_LIMIT).await.err(),
+        Err(limit) => Some(refusal(&limit)),
+    };
+    Told::LetGo { id, at, trouble }
+}
+
+/// What a server would say, too.
+fn refusal(limit: &Limit) -> Trouble {
+    Trouble::Refused { status: 400, text: limit.to_string() }
 }
 
 /// A registration of Portolan's.

@@ -4,16 +4,14 @@
 //! whatever has become of it meanwhile: what is registered elsewhere now would be there twice, and what is registered no
 //! more would be a ghost. So the agent is asked what it holds, and told to let go of it.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::VecDeque;
 
 use portolan_model::{Incarnation, InstanceId, Owner, Registration};
 use tokio::time::Instant;
 
 use super::super::config::Flavour;
 use super::super::job::Goal;
-use super::super::wanted::Call;
-use super::calls::removal;
-use super::{At, Desk, Home};
+use super::{At, Desk};
 
 /// How many ids are remembered that were deregistered while an agent was away. An agent that nobody gives signs of life
 /// for more than these lets go of the rest by itself.
@@ -43,7 +41,7 @@ impl Behind {
 impl Desk {
     /// This handle keeps it registered no more. Agents that are away may hold it, and one that is back and was not told.
     pub(super) fn leave_behind(&mut self, said: &Registration) {
-        let held = !self.left.is_empty() || self.strays.contains_key(&said.id);
+        let held = !self.left.is_empty() || self.strays.contains(&said.id);
         if held && self.behind.len() < LIMIT {
             let behind = Behind { owner: said.owner.clone(), incarnation: said.incarnation };
             self.behind.insert(said.id.clone(), behind);
@@ -55,7 +53,7 @@ impl Desk {
         if self.config.flavour == Flavour::Portolan {
             return;
         }
-        self.left.insert(home);
+        self.left.insert(home, self.wanted.ids().cloned().collect());
         let fronts = self.jobs.values().filter_map(VecDeque::front);
         let leaving = fronts.filter(|job| matches!(job.goal, Goal::Deregister(_)));
         let leaving = leaving.filter_map(|job| job.begun.as_ref()?.before.as_ref());
@@ -67,52 +65,37 @@ impl Desk {
         }
     }
 
-    /// An agent that was the home before is back, and holds these. It would bring them back into the catalog within a minute.
-    pub(in super::super) fn back(&mut self, at: At, held: impl IntoIterator<Item = Held>) {
-        self.away.remove(&at);
-        self.left.remove(&at);
-        for held in held {
-            let behind = self.behind.get(&held.id).is_some_and(|behind| behind.is(&held));
-            if behind || self.wanted.contains(&held.id) {
-                self.soon(held.id.clone());
-                self.strays.entry(held.id).or_default().insert(at);
-            }
-        }
-        if self.left.is_empty() {
-            self.behind.retain(|id, _| self.strays.contains_key(id));
-        }
-    }
-
-    /// For an id that this handle keeps registered no more, and that an agent which is back holds.
-    pub(super) fn calls_for_stray(&mut self, id: &InstanceId, home: &Home, now: Instant) -> Vec<(At, Call)> {
-        let Some(at) = self.strays.get(id).and_then(BTreeSet::first).copied() else { return Vec::new() };
-        if !self.behind.contains_key(id) {
-            // It was registered again, and others hold it now.
-            self.strays.remove(id);
-            return Vec::new();
-        }
-        self.book.expect_gone(id, now);
-        let rows = self.book.rows_of(id).filter(|row| self.agents.get(&row.node) == Some(&at));
-        // Out of the catalog first: an agent that is just back is busy with itself.
-        let mut calls: Vec<_> = rows.flat_map(|row| removal(row, home, None, true)).collect();
-        calls.push((at, Call::Deregister { service_id: id.to_string() }));
-        calls
-    }
-
-    /// An agent has let go of an id.
-    pub(super) fn let_go(&mut self, id: &InstanceId, at: At) {
-        let Some(holders) = self.strays.get_mut(id) else { return };
-        holders.remove(&at);
-        if !holders.is_empty() {
+    /// An agent that was the home before lives. Unless it has lost its memory it brings back what was registered with it then.
+    pub(in super::super) fn alive(&mut self, at: At, now: Instant) {
+        self.strays.alive(at);
+        if self.is_home(at) {
             return;
         }
-        self.strays.remove(id);
-        if self.behind.contains_key(id) {
-            self.book.expect_no_more(id);
+        for id in self.left.get(&at).into_iter().flatten().filter(|id| self.wanted.contains(id)) {
+            self.strays.found(id, at, now);
         }
+    }
+
+    /// An agent that was the home before is back, and holds these. It would bring them back into the catalog within a minute.
+    pub(in super::super) fn back(&mut self, at: At, held: impl IntoIterator<Item = Held>, now: Instant) {
+        self.away.remove(&at);
+        self.left.remove(&at);
+        let held: Vec<_> = held.into_iter().collect();
+        for held in &held {
+            let behind = self.behind.get(&held.id).is_some_and(|behind| behind.is(held));
+            if behind || (self.wanted.contains(&held.id) && !self.is_home(at)) {
+                self.strays.found(&held.id, at, now);
+                self.soon(held.id.clone());
+            }
+        }
+        self.strays.only(at, &held.into_iter().map(|held| held.id).collect(), now);
         if self.left.is_empty() {
-            self.behind.remove(id);
+            self.behind.retain(|id, _| self.strays.contains(id));
         }
+    }
+
+    fn is_home(&self, at: At) -> bool {
+        self.home.as_ref().is_some_and(|home| home.at == at)
     }
 }
 
@@ -122,6 +105,7 @@ mod tests {
 
     use portolan_model::{Guard, Incarnation};
 
+    use super::super::Home;
     use super::super::tests::{Stage, held, registered, row, said};
     use super::*;
 
@@ -149,13 +133,16 @@ mod tests {
     #[test]
     fn what_was_deregistered_while_an_agent_was_away_goes_there_as_well() {
         let mut stage = left_and_deregistered();
-        stage.desk.back(0, [of_life(0)]);
+        stage.desk.alive(0, stage.now);
+        assert_eq!(stage.asks(), "", "it may hold a later life");
+        stage.desk.back(0, [of_life(0)], stage.now);
         stage.read(8, vec![row("n", false, 8)]);
-        assert_eq!(stage.asks(), "1:forget 0:deregister");
+        assert_eq!(stage.asks(), "0:let-go");
+        assert_eq!(stage.asks(), "1:forget");
         stage.read(9, vec![]);
         stage.now += Duration::from_secs(5);
         assert_eq!(stage.asks(), "", "once is enough");
-        assert!(stage.desk.behind.is_empty() && stage.desk.strays.is_empty());
+        assert!(stage.desk.behind.is_empty() && stage.desk.strays.ids().next().is_none());
     }
 
     #[test]
@@ -175,20 +162,21 @@ mod tests {
         stage.desk.unsettle();
         stage.desk.settle(Home { at: 1, node: "m".to_owned(), foreign: None });
         stage.read(7, vec![]);
-        stage.desk.back(1, [of_life(0)]);
-        stage.desk.back(0, [of_life(0)]);
-        assert_eq!(stage.asks(), "0:deregister");
+        stage.desk.back(1, [of_life(0)], stage.now);
+        stage.desk.back(0, [of_life(0)], stage.now);
+        assert_eq!([stage.asks(), stage.asks()], ["0:let-go 1:let-go", ""]);
         assert!(reply.try_recv().unwrap().is_ok());
-        assert_eq!([stage.asks(), stage.asks()], ["1:deregister", ""]);
-        stage.desk.back(2, [of_life(0)]);
-        assert_eq!([stage.asks(), stage.asks()], ["2:deregister", ""]);
-        assert!(stage.desk.behind.is_empty() && stage.desk.strays.is_empty());
+        stage.desk.back(2, [of_life(0)], stage.now);
+        assert_eq!([stage.asks(), stage.asks()], ["2:let-go", ""]);
+        stage.now += Duration::from_secs(5);
+        assert_eq!(stage.asks(), "");
+        assert!(stage.desk.behind.is_empty() && stage.desk.strays.ids().next().is_none());
     }
 
     #[test]
     fn what_others_registered_meanwhile_is_theirs() {
         let mut stage = left_and_deregistered();
-        stage.desk.back(0, [of_life(1)]);
+        stage.desk.back(0, [of_life(1)], stage.now);
         stage.read(8, vec![row("n", false, 8)]);
         assert_eq!(stage.asks(), "", "a later life");
         assert!(stage.desk.behind.is_empty(), "nobody is away any more");
@@ -202,7 +190,7 @@ mod tests {
         stage.read(8, vec![row("m", false, 8)]);
         assert_eq!(stage.asks(), "");
         assert!(reply.try_recv().unwrap().is_ok());
-        stage.desk.back(0, [of_life(0)]);
-        assert_eq!(stage.asks(), "0:deregister", "it is here, and not to be there");
+        stage.desk.back(0, [of_life(0)], stage.now);
+        assert_eq!(stage.asks(), "0:let-go", "it is here, and not to be there");
     }
 }

@@ -46,29 +46,10 @@ impl Desk {
                 self.calls_for_unwanted(id, home, now)
             }
             Need::NothingUntil(due) => {
-                // Not only if that one is shown: one that an agent brings back is younger.
-                let heard = shown.is_some_and(|row| row.reachable);
-                let at_home = rows.iter().any(|row| row.node == home.node && (row.reachable || !heard));
-                let mut calls = Vec::new();
-                for row in rows.iter().filter(|row| at_home && row.node != home.node) {
-                    match self.agent_of(row) {
-                        // Out of the catalog first, of all of them: their agent is told afterwards, and may take its time.
-                        Some(agent) if row.service_id == id.as_str() => {
-                            self.strays.entry(id.clone()).or_default().insert(agent);
-                            calls.extend(removal(row, home, None, true));
-                        }
-                        agent => calls.extend(removal(row, home, agent, true)),
-                    }
-                }
-                let mut holders = self.strays.get(id).into_iter().flatten();
-                let stray = holders.find(|at| at_home && **at != home.at);
-                if let Some(at) = stray.filter(|_| calls.is_empty()) {
-                    calls.push((*at, Call::Deregister { service_id: id.to_string() }));
-                }
                 if let Some(due) = due {
                     self.agenda.at(id, due);
                 }
-                calls
+                self.calls_for_copies(id, home, now)
             }
         }
     }
@@ -114,7 +95,7 @@ impl Desk {
     }
 
     /// The agent that has a row, if it is known and answers, as far as known.
-    fn agent_of(&self, row: &Row) -> Option<At> {
+    pub(super) fn agent_of(&self, row: &Row) -> Option<At> {
         self.agents.get(&row.node).copied().filter(|at| row.reachable && !self.away.contains(at))
     }
 

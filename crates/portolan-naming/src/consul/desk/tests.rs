@@ -52,11 +52,15 @@ impl Stage {
     /// What is asked now, and fails so.
     fn asks_for(&mut self, trouble: impl Fn() -> Option<Trouble>) -> String {
         let acts = self.desk.acts(self.now, 16);
-        let words: Vec<_> = acts.iter().flat_map(|act| &act.calls).map(word).collect();
+        let mut words: Vec<_> = acts.iter().flat_map(|act| &act.calls).map(word).collect();
         for act in acts {
             let failed = trouble().map(|trouble| (act.calls[0].0, act.calls[0].1.clone(), trouble));
             let done = Done { act, failed, index: Some(20) };
             self.desk.done(&done, self.now);
+        }
+        for (id, at) in self.desk.letting_go() {
+            words.push(format!("{at}:let-go"));
+            self.desk.has_let_go(&id, at, trouble().as_ref(), self.now);
         }
         words.join(" ")
     }
@@ -255,10 +259,10 @@ fn what_an_agent_brings_back_is_removed_there() {
     let mut stage = registered();
     stage.desk.settle(Home { at: 1, node: "m".to_owned(), foreign: None });
     assert_eq!(stage.asks(), "1:register");
-    stage.desk.back(0, [said().id, InstanceId::new("somebody-else's").unwrap()].map(held));
+    stage.desk.back(0, [said().id, InstanceId::new("somebody-else's").unwrap()].map(held), stage.now);
     assert_eq!(stage.asks(), "", "it has to be at its new home first");
     stage.read(7, vec![row("m", false, 7)]);
-    assert_eq!(stage.asks(), "0:deregister");
+    assert_eq!(stage.asks(), "0:let-go");
     assert_eq!(stage.asks(), "", "once");
 }
 
@@ -266,7 +270,7 @@ fn what_an_agent_brings_back_is_removed_there() {
 fn who_says_goodbye_says_it_where_it_was_before_too() {
     let mut stage = registered();
     stage.desk.settle(Home { at: 1, node: "m".to_owned(), foreign: None });
-    stage.desk.back(0, [held(said().id)]);
+    stage.desk.back(0, [held(said().id)], stage.now);
     assert_eq!(goodbyes(stage), ["1:deregister", "0:deregister"]);
     // One that was left may be back, whether or not there is another since.
     let mut stage = registered();

@@ -6,7 +6,7 @@ use portolan_model::ServiceName;
 use tokio::time::Instant;
 
 use super::super::desk::{Act, Done};
-use super::super::errands::Told;
+use super::super::errands::{Told, let_go};
 use super::super::forgetting::{TOGETHER, asked};
 use super::super::line::Trouble;
 use super::super::wanted::Call;
@@ -21,6 +21,9 @@ impl Loop {
         while !to_forget.is_empty() {
             let rest = to_forget.split_off(TOGETHER.min(to_forget.len()));
             self.begin(std::mem::replace(&mut to_forget, rest), now);
+        }
+        for (id, at) in self.desk.letting_go() {
+            self.tasks.spawn(let_go(self.servers[at].clone(), Arc::clone(&self.config), id, at));
         }
     }
 
