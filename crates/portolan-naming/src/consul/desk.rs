@@ -2,7 +2,7 @@
 //!
 //! Pure but for the answers to callers: time is an argument, and what to ask comes out as [`Act`]s. Per id there is one
 //! write at a time, and one act at a time; an id is looked at again after each answer, each change of its rows, and when
-//! its time has come.
+//! its time has come. Aside from that, agents are told to let go of what they should not hold any more (`letting_go`).
 //!
 //! A write that seems done before anything was asked is not believed at once: what is known may be older than what the
 //! caller knows, who may have seen another handle's write succeed. The catalog is asked how far it is, and the write is
