@@ -18,8 +18,8 @@ use registrator::source::{
     ContainerSource, Event, EventKind, EventStream, Exec, Executed, Listening, SourceError, Which,
 };
 use testkit::memory_registry::MemoryRegistry;
-use tokio::sync::{Semaphore, mpsc};
-use tokio::time::{Instant, advance, sleep, timeout};
+use tokio::sync::{Notify, Semaphore, mpsc};
+use tokio::time::{Instant, advance, timeout};
 
 /// A running container named `name` of image `nginx`, `80/tcp` published.
 pub fn container(name: &str) -> Container {
@@ -61,6 +61,8 @@ struct Engine {
     /// How commands in these containers end; elsewhere they do not.
     ends: BTreeMap<ContainerId, Executed>,
     executed: Vec<(Instant, Exec)>,
+    /// Told when commands end otherwise than before, or nobody hears how they do.
+    ending: Arc<Notify>,
     pub connections: usize,
 }
 
@@ -148,6 +150,7 @@ impl FakeEngine {
         let mut engine = self.engine();
         engine.away = away;
         engine.listeners.clear();
+        engine.ending.notify_waiters();
     }
 
     /// Answers no read of `name` until permits are added to what this returns.
@@ -176,6 +179,7 @@ impl FakeEngine {
             Some((code, output)) => _ = engine.ends.insert(id, Executed { code, output: output.into() }),
             None => _ = engine.ends.remove(&id),
         }
+        engine.ending.notify_waiters();
     }
 
     /// The commands that were begun since this was asked last, and when.
@@ -246,11 +250,14 @@ impl ContainerSource for FakeEngine {
         Box::pin(async move {
             self.reach()?.executed.push((Instant::now(), exec));
             loop {
-                let end = self.reach()?.ends.get(&id).cloned();
-                match end {
-                    Some(end) => return Ok(end),
-                    None => sleep(Duration::from_millis(1)).await,
-                }
+                let ending = {
+                    let engine = self.reach()?;
+                    if let Some(end) = engine.ends.get(&id) {
+                        return Ok(end.clone());
+                    }
+                    Arc::clone(&engine.ending).notified_owned()
+                };
+                ending.await;
             }
         })
     }
@@ -357,13 +364,15 @@ pub fn holds(registry: &Recorder, expect: &[&str]) -> impl Future<Output = Durat
     let (registry, expect) = (registry.clone(), expect.iter().map(|l| (*l).to_owned()).collect::<Vec<_>>());
     async move {
         let begun = Instant::now();
+        let mut changes = registry.subscribe(Interest::All);
         loop {
             let lines = registry.lines().await;
             if lines == expect {
                 return begun.elapsed();
             }
-            assert!(begun.elapsed() < Duration::from_secs(120), "{from}: {lines:?} and not {expect:?}");
-            sleep(Duration::from_millis(1)).await;
+            let left = Duration::from_secs(120).saturating_sub(begun.elapsed());
+            let change = timeout(left, changes.next()).await;
+            assert!(matches!(change, Ok(Some(_))), "{from}: {lines:?} and not {expect:?}");
         }
     }
 }
