@@ -2,8 +2,9 @@
 //! sees none of it.
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, mpsc};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use portolan_model::{Interest, Registry, RegistryError, ServiceName, View};
@@ -124,6 +125,37 @@ impl Drop for Spectator {
     }
 }
 
+/// Finds out when members that can be reached have a quorum. Nobody looks any more once it is dropped.
+struct Quorum {
+    first: mpsc::Receiver<Instant>,
+    wanted: Arc<()>,
+}
+
+impl Quorum {
+    fn watch(cluster: &Etcd) -> Self {
+        let (found, first) = mpsc::channel();
+        let wanted = Arc::new(());
+        for n in 0..3 {
+            let (found, answers, wanted) =
+                (found.clone(), cluster.asks_its_quorum(n), Arc::downgrade(&wanted));
+            thread::spawn(move || {
+                while wanted.strong_count() > 0 {
+                    if answers() {
+                        let _late = found.send(Instant::now());
+                        return;
+                    }
+                }
+            });
+        }
+        Self { first, wanted }
+    }
+
+    fn returned(self) -> Instant {
+        let Self { first, wanted: _wanted } = self;
+        first.recv().unwrap()
+    }
+}
+
 fn service(n: usize) -> String {
     format!("svc-{n}")
 }
@@ -168,9 +200,14 @@ async fn nobody_sees_the_cluster_s_faults() {
     for fault in Fault::ALL {
         let begun = Instant::now();
         let undo = fault.strike(&mut cluster).await;
+        let struck = Instant::now();
+        let quorum = Quorum::watch(&cluster);
         let (wrote, read) = tokio::join!(writable(&owner, "probe:1"), writable(&other, "probe:2"));
+        let quorum = quorum.returned().saturating_duration_since(struck);
         let took = until("everything held is there", async || expected.is_subset(&keys(&cluster))).await;
-        println!("{fault:?}: writes again after {wrote:?} and {read:?}, everything there {took:?} later");
+        println!(
+            "{fault:?}: quorum after {quorum:?}, writes again after {wrote:?} and {read:?}, everything there {took:?} later"
+        );
         if fault == Fault::StopOurs {
             // Our `until` gives up about now: it is for what comes sooner.
             wait::until(2 * DEAF, "it has been deaf for long enough", async || begun.elapsed() >= DEAF).await;

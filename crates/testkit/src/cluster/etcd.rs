@@ -88,6 +88,16 @@ impl Etcd {
         })
     }
 
+    /// Asks a member, whenever it is called, what it cannot answer without a quorum, and says whether it did.
+    pub fn asks_its_quorum(&self, n: usize) -> impl Fn() -> bool + Send + 'static {
+        let authority = self.authority(n);
+        move || {
+            let mut command = Command::new("etcdctl");
+            command.env("ETCDCTL_API", "3").args(["--endpoints", &authority, "--command-timeout=200ms"]);
+            command.args(["get", "/"]).output().is_ok_and(|told| told.status.success())
+        }
+    }
+
     /// Ends all leases, as if nobody had kept them alive.
     pub fn revoke_all_leases(&self) {
         for lease in self.ctl(&["lease", "list"]).lines().skip(1) {
