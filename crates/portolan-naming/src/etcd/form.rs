@@ -39,7 +39,7 @@ pub(super) fn number(lease: LeaseId) -> i64 {
 impl From<Fault> for Failed {
     fn from(fault: Fault) -> Self {
         match fault {
-            Fault::Late(_) => Self::Late,
+            Fault::Late(_) | Fault::Overtaken => Self::Late,
             fault if fault.is_unknown_lease() => Self::UnknownLease,
             fault if fault.is_final() => Self::Refused(fault.to_string()),
             fault => Self::Broken(fault.to_string()),
@@ -77,5 +77,6 @@ mod tests {
         check(14, "etcdserver: no leader", "broken");
         check(3, "auth: revision in header is old", "broken");
         assert_eq!(Failed::from(Fault::Late(Duration::ZERO)), Failed::Late);
+        assert_eq!(Failed::from(Fault::Overtaken), Failed::Late);
     }
 }

@@ -14,8 +14,8 @@ use h2::{RecvStream, SendStream};
 use http::{HeaderMap, HeaderValue, Method, Request, Uri, header};
 use prost::Message;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::sync::Notify;
-use tokio::time::{sleep, timeout};
+use tokio::sync::{Notify, watch};
+use tokio::time::timeout;
 
 /// The longest message taken. A watch's are split by etcd; a read in pages halves its pages.
 const MESSAGE_LIMIT: usize = 32 << 20;
@@ -46,9 +46,17 @@ pub(crate) enum Fault {
     /// No answer in time.
     #[error("no answer within {0:?}")]
     Late(Duration),
+    /// No answer before another member led, and maybe none to come.
+    #[error("another member leads now")]
+    Overtaken,
 }
 
 impl Fault {
+    /// A connection has ended like that.
+    pub(super) fn of_end(ended: Result<(), h2::Error>) -> Self {
+        ended.map_or_else(Self::from, |()| Self::Broken("connection closed".to_owned()))
+    }
+
     /// etcd refused a lease that it does not know (any more).
     pub(crate) fn is_unknown_lease(&self) -> bool {
         matches!(self, Self::Status { code: 5, message } if message.contains("lease not found"))
@@ -60,13 +68,13 @@ impl Fault {
         let code = match self {
             Self::Status { code, .. } => *code,
             Self::TooLong(_) => return true,
-            Self::Garbled(_) | Self::Broken(_) | Self::Late(_) => return false,
+            Self::Garbled(_) | Self::Broken(_) | Self::Late(_) | Self::Overtaken => return false,
         };
         matches!(code, 3 | 7 | 8 | 11) && !self.is_stale_token()
     }
 
     /// The server has no leader: it is parted from the others, or there is an election.
-    fn is_leaderless(&self) -> bool {
+    pub(super) fn is_leaderless(&self) -> bool {
         matches!(self, Self::Status { code: 14, message } if message.contains("no leader"))
     }
 
@@ -93,7 +101,9 @@ pub(crate) struct Client {
     authority: String,
     token: Option<HeaderValue>,
     /// Told when a call's token was not taken.
-    stale: Arc<Notify>,
+    pub(super) stale: Arc<Notify>,
+    /// Whom the server follows, once that is known.
+    pub(super) leader: Arc<watch::Sender<Option<u64>>>,
 }
 
 /// Opens HTTP/2 on `io`. Nothing moves unless the connection is polled.
@@ -105,7 +115,10 @@ pub(crate) async fn open<T: AsyncRead + AsyncWrite + Unpin>(
     let mut builder = h2::client::Builder::new();
     builder.initial_window_size(STREAM_WINDOW).initial_connection_window_size(CONNECTION_WINDOW);
     let (send, connection) = builder.enable_push(false).handshake(io).await?;
-    Ok((Client { send, scheme, authority, token: None, stale: Arc::default() }, connection))
+    Ok((
+        Client { send, scheme, authority, token: None, stale: Arc::default(), leader: Arc::default() },
+        connection,
+    ))
 }
 
 impl Client {
@@ -117,34 +130,6 @@ impl Client {
         Ok(self)
     }
 
-    /// Returns when `method` is not answered in time: a stopped process keeps its sockets open. Any answer is a sign of
-    /// life; but a server that has no leader twice in a row is parted from the others, and would be silent about it for
-    /// longer. Returns as well when anybody's call on this connection met a token that is of no use. It is a call and no
-    /// HTTP/2 ping, because gRPC servers close on whoever pings more often than they send.
-    pub(crate) async fn listen_for_life(
-        &self,
-        method: &'static str,
-        every: Duration,
-        patience: Duration,
-    ) -> Fault {
-        let mut leaderless = false;
-        loop {
-            tokio::select! {
-                () = sleep(every) => {}
-                () = self.stale.notified() => return Fault::Broken("the token is not valid any more".to_owned()),
-            }
-            match self.call::<()>(method, &(), patience).await {
-                Err(fault) if fault.is_leaderless() => {
-                    if std::mem::replace(&mut leaderless, true) {
-                        return fault;
-                    }
-                }
-                Ok(()) | Err(Fault::Status { .. }) => leaderless = false,
-                Err(fault) => return fault,
-            }
-        }
-    }
-
     /// One message there, one back, within `patience`.
     pub(crate) async fn call<A: Message + Default>(
         &self,
@@ -152,21 +137,27 @@ impl Client {
         ask: &impl Message,
         patience: Duration,
     ) -> Result<A, Fault> {
-        let answer = async {
-            let mut stream = self.begin(method).await?;
-            stream.send.send_data(framed(ask)?, true)?;
-            let mut messages = Messages::<A>::of(stream.answer.await?.into_parts())?;
-            let first = messages.next().await?;
-            let nothing = || Fault::Garbled(format!("{method}: no message in the answer"));
-            let first = first.ok_or_else(nothing)?;
-            // The status comes after the message.
-            messages.next().await.map(|_| first)
-        };
-        let answer = timeout(patience, answer).await.map_err(|_| Fault::Late(patience))?;
+        let answer = timeout(patience, self.ask(method, ask)).await.map_err(|_| Fault::Late(patience))?;
         if self.token.is_some() && answer.as_ref().is_err_and(Fault::is_stale_token) {
             self.stale.notify_one();
         }
         answer
+    }
+
+    /// The same for as long as it takes.
+    pub(super) async fn ask<A: Message + Default>(
+        &self,
+        method: &'static str,
+        ask: &impl Message,
+    ) -> Result<A, Fault> {
+        let mut stream = self.begin(method).await?;
+        stream.send.send_data(framed(ask)?, true)?;
+        let mut messages = Messages::<A>::of(stream.answer.await?.into_parts())?;
+        let first = messages.next().await?;
+        let nothing = || Fault::Garbled(format!("{method}: no message in the answer"));
+        let first = first.ok_or_else(nothing)?;
+        // The status comes after the message.
+        messages.next().await.map(|_| first)
     }
 
     /// A stream both ways. The first message goes with it: etcd says nothing before.

@@ -4,13 +4,16 @@
 //! a full read and a watch from its revision on; when the connection is lost, what was known stays, and another server is
 //! asked.
 //!
-//! Start at `session` (one connection's life); `form` makes etcd's transactions and events of ours and back.
+//! Start at `session` (one connection's life); `opening` chooses the member, `life` says when it is left; `form`
+//! makes etcd's transactions and events of ours and back.
 
 mod config;
 mod dial;
 mod form;
 mod grpc;
 mod key_value;
+mod life;
+mod opening;
 mod proto;
 mod session;
 
@@ -18,28 +21,25 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use portolan_model::{KeyValue, Registry};
-use runtime::{Shutdown, StatusBoard};
+use runtime::{Backoff, Shutdown, StatusBoard};
 use tokio::sync::watch;
-use tokio::time::{Instant, timeout};
+use tokio::time::Instant;
 
 pub use config::Config;
 
-use self::grpc::Client;
+use self::grpc::{Client, Fault};
 use self::key_value::Follower;
+use self::opening::{Opened, open};
 use self::session::{Desk, Ended};
-use crate::leased::{Counterpart, Traits, Turns};
+use crate::leased::{Counterpart, Traits};
 use crate::mirror::Mirror;
 
 /// etcd takes 128 operations in a transaction, and a layout has up to two keys; and requests of 1.5 MiB.
 const TRAITS: Traits = Traits { name: "etcd", at_once: 128, chunk: 50, chunk_bytes: 512 << 10 };
 
-/// How long a connection may take to be there.
-const CONNECT: Duration = Duration::from_secs(2);
-/// How often the other end is asked for life, and how long it may take to answer: together well below the 2 s after
-/// which everything is to be right again. A server answers this by itself, without the others and without a disk.
-const STATUS: &str = "/etcdserverpb.Maintenance/Status";
-const PING: Duration = Duration::from_millis(500);
-const PONG: Duration = Duration::from_millis(800);
+/// How soon there is another connection when one was lost: more slowly each time, until one lasts.
+const AGAIN: [Duration; 2] = [Duration::from_millis(50), Duration::from_secs(1)];
+const LASTING: Duration = Duration::from_secs(2);
 
 /// Makes a registry over etcd and what drives it. Nothing is connected before [`Driver::run`].
 pub fn build(config: Config, board: &StatusBoard) -> (Arc<dyn Registry>, Driver) {
@@ -82,24 +82,29 @@ impl Driver {
     async fn drive(mut self, shutdown: Shutdown) {
         let since = Instant::now();
         let authorities = self.config.authorities();
-        // Whoever answered a question of life was no failure to connect.
-        let mut turns = Turns::new(authorities.len(), PONG);
+        let all = authorities.join(",");
+        let (mut at, mut backoff) = (0, Backoff::new(AGAIN[0], AGAIN[1]));
         loop {
-            let (at, begun) = (turns.at(), Instant::now());
-            let server = authorities[at].as_str();
+            let away = |why: &str| self.counterpart.away(&all, why);
+            let opened = tokio::select! {
+                opened = open(&self.config, &authorities, at, away) => opened,
+                () = shutdown.triggered() => break,
+            };
+            at = opened.at;
+            let (begun, server) = (Instant::now(), authorities[at].as_str());
             let Counterpart { state, orders, reporter, .. } = &mut self.counterpart;
             let (config, line, shutdown) = (&self.config, &self.line, &shutdown);
-            let mut desk = Desk { config, state, orders, reporter, shutdown, line, since, server };
-            let ended = Box::pin(attempt(&mut desk, at)).await;
+            let desk = Desk { config, state, orders, reporter, shutdown, line, since, server };
+            let ended = Box::pin(live(desk, opened)).await;
             self.line.send_replace(None);
             self.counterpart.state.disconnected();
-            let reason = match ended {
-                Ok(Ended::Shutdown) => break,
-                Ok(Ended::Lost(fault)) => fault.to_string(),
-                Err(reason) => reason,
-            };
-            let wait = turns.next(begun.elapsed(), fastrand::u64(..));
-            if !self.counterpart.lost(&server, &format!("{server}: {reason}"), wait, shutdown).await {
+            let Ended::Lost(fault) = ended else { break };
+            if begun.elapsed() > LASTING {
+                backoff.reset();
+            }
+            at = (at + 1) % authorities.len();
+            let wait = backoff.next(fastrand::u64(..));
+            if !self.counterpart.lost(&server, &format!("{server}: {fault}"), wait, shutdown).await {
                 break;
             }
         }
@@ -108,23 +113,12 @@ impl Driver {
 }
 
 /// One connection, from first to last.
-async fn attempt(desk: &mut Desk<'_>, at: usize) -> Result<Ended, String> {
-    let (config, server, shutdown) = (desk.config, desk.server, desk.shutdown);
-    let (host, tls) = (config.servers[at].host.as_str(), config.tls.as_ref());
-    let scheme = if tls.is_some() { "https" } else { "http" };
-    let opened = async {
-        let stream = dial::dial(server, host, tls).await?;
-        grpc::open(stream, scheme, server.to_owned()).await.map_err(|fault| fault.to_string())
-    };
-    let opened = tokio::select! {
-        () = shutdown.triggered() => return Ok(Ended::Shutdown),
-        opened = timeout(CONNECT, opened) => opened,
-    };
-    let (client, connection) = opened.map_err(|_| format!("no connection within {CONNECT:?}"))??;
+async fn live(mut desk: Desk<'_>, opened: Opened) -> Ended {
+    let Opened { client, connection, .. } = opened;
     let witness = client.clone();
     tokio::select! {
-        ended = desk.sit(client) => Ok(ended),
-        ended = connection => Err(ended.map_or_else(|e| e.to_string(), |()| "connection closed".to_owned())),
-        fault = witness.listen_for_life(STATUS, PING, PONG) => Err(fault.to_string()),
+        ended = desk.sit(client) => ended,
+        ended = connection => Ended::Lost(Fault::of_end(ended)),
+        fault = witness.listen_for_life() => Ended::Lost(fault),
     }
 }

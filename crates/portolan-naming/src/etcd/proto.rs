@@ -131,6 +131,14 @@ pub(crate) struct ResponseOp {
     pub(crate) range: Option<RangeResponse>,
 }
 
+/// Of `Maintenance/Status`.
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct StatusResponse {
+    /// Whom the member follows; 0 is nobody.
+    #[prost(uint64, tag = "4")]
+    pub(crate) leader: u64,
+}
+
 #[derive(Clone, PartialEq, Message)]
 pub(crate) struct LeaseGrantRequest {
     #[prost(int64, tag = "1")]

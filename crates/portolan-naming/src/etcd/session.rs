@@ -33,9 +33,9 @@ const AUTHENTICATE: &str = "/etcdserverpb.Auth/Authenticate";
 
 /// How long a call may take without which nothing goes on.
 const CALL: Duration = Duration::from_secs(3);
-/// How long a write, or a question about a lease, may take before it is sent again. A request that was on its way to a
-/// leader that died is lost, and etcd itself waits for it for 5 s. Sent again, it finds what it compares with changed if
-/// the first came true; should the first come true much later, it is seen to be nobody's wish any more.
+/// How long a write, or a question about a lease, may take before it is sent again, as it is when another member leads.
+/// Sent again, it finds what it compares with changed if the first came true; should the first come true much later, it
+/// is seen to be nobody's wish any more.
 pub(super) const SOON: Duration = Duration::from_millis(1500);
 /// How often a watch is asked how far it is, and how long it may be silent.
 const PROGRESS: Duration = Duration::from_secs(3);
@@ -237,7 +237,7 @@ impl Desk<'_> {
                 }
                 broken @ (Failed::UnknownLease | Failed::Broken(_)) => Err(Fault::Broken(broken.to_string())),
             },
-            Answer::Asked(id, Err(Fault::Late(_))) => {
+            Answer::Asked(id, Err(Fault::Late(_) | Fault::Overtaken)) => {
                 self.state.not_told(id);
                 Ok(())
             }
@@ -298,15 +298,15 @@ fn make(client: Client, call: Call, ttl: Duration) -> Pin<Box<dyn Future<Output 
     Box::pin(async move {
         match call {
             Call::Write(number, txn) => {
-                Answer::Written(number, client.call(TXN, &form::transaction(txn), SOON).await)
+                Answer::Written(number, client.call_leader(TXN, &form::transaction(txn), SOON).await)
             }
             Call::Grant => {
                 let ttl = i64::try_from(ttl.as_secs()).unwrap_or(i64::MAX);
-                Answer::Granted(client.call(GRANT, &LeaseGrantRequest { ttl }, SOON).await)
+                Answer::Granted(client.call_leader(GRANT, &LeaseGrantRequest { ttl }, SOON).await)
             }
             Call::Ask(id) => {
                 let ask = LeaseTimeToLiveRequest { id: form::number(id) };
-                Answer::Asked(id, client.call(TIME_TO_LIVE, &ask, SOON).await)
+                Answer::Asked(id, client.call_leader(TIME_TO_LIVE, &ask, SOON).await)
             }
         }
     })

@@ -46,14 +46,19 @@ impl Counterpart {
         wait: Duration,
         shutdown: &Shutdown,
     ) -> bool {
+        self.away(server, why);
+        tokio::select! {
+            () = shutdown.triggered() => false,
+            () = sleep(wait) => true,
+        }
+    }
+
+    /// Says that `server` is of no use, or all of them.
+    pub(crate) fn away(&self, server: &impl Display, why: &str) {
         let store = self.store;
         let away = self.mirror.meanwhile(&format!("{store} is away: {why}"));
         if self.reporter.say(Standing::Degraded, away) {
             tracing::warn!(%server, why, "{store} is away; trying another server");
-        }
-        tokio::select! {
-            () = shutdown.triggered() => false,
-            () = sleep(wait) => true,
         }
     }
 

@@ -7,7 +7,7 @@ use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use portolan_model::{Interest, Registry, RegistryError, ServiceName, View};
+use portolan_model::{Guard, Interest, Registry, RegistryError, ServiceName, View};
 use testkit::cluster::Cluster;
 use testkit::cluster::etcd::Etcd;
 use testkit::wait;
@@ -17,6 +17,10 @@ use crate::handle::{Handle, said, until};
 
 const SERVICES: usize = 4;
 const EACH: usize = 50;
+
+/// How long it may take beside other tests until everything is right, from when a quorum answers. It is to take half of
+/// that.
+const RIGHT: Duration = Duration::from_secs(4);
 
 /// How long a member stays deaf and mute: longer than a lease lives, and than any patience with one server.
 const DEAF: Duration = Duration::from_secs(30);
@@ -160,25 +164,15 @@ fn service(n: usize) -> String {
     format!("svc-{n}")
 }
 
-/// What etcd itself holds: one key each.
-fn keys(cluster: &Etcd) -> BTreeSet<String> {
-    let told = cluster.ctl(&["get", "/f/", "--prefix", "--keys-only"]);
-    told.lines().filter(|line| !line.is_empty()).map(str::to_owned).collect()
-}
-
-/// How long until a handle can write again. `probe` is its own.
-async fn writable(handle: &Handle, probe: &str) -> Duration {
-    let begun = Instant::now();
+/// Registers what a handle has of its own, as soon as it can. Says when that was.
+async fn written(handle: &Handle, probe: &str) -> Instant {
     loop {
         match handle.registry.register(said("probe", probe)).await {
-            Ok(_) => break,
+            Ok(_) => return Instant::now(),
             Err(RegistryError::Unavailable(_)) => {}
             Err(error) => panic!("{error}"),
         }
     }
-    let gone = handle.registry.deregister(said("probe", probe).id, portolan_model::Guard::Anyone).await;
-    gone.unwrap();
-    begun.elapsed()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -202,18 +196,29 @@ async fn nobody_sees_the_cluster_s_faults() {
         let undo = fault.strike(&mut cluster).await;
         let struck = Instant::now();
         let quorum = Quorum::watch(&cluster);
-        let (wrote, read) = tokio::join!(writable(&owner, "probe:1"), writable(&other, "probe:2"));
-        let quorum = quorum.returned().saturating_duration_since(struck);
-        let took = until("everything held is there", async || expected.is_subset(&keys(&cluster))).await;
+        let probes = ["probe:1", "probe:2"];
+        let (wrote, other_wrote) = tokio::join!(written(&owner, probes[0]), written(&other, probes[1]));
+        for handle in [&owner, &other] {
+            until("what is new is seen", async || handle.count("probe").await == probes.len()).await;
+        }
+        let (seen, quorum) = (Instant::now(), quorum.returned());
+        until("everything held is there", async || expected.is_subset(&cluster.keys("/f/"))).await;
+        let [wrote, other_wrote, seen, there] = [wrote, other_wrote, seen, Instant::now()]
+            .map(|at| at.saturating_duration_since(quorum).as_secs_f64());
+        let quorum = quorum.saturating_duration_since(struck).as_secs_f64();
         println!(
-            "{fault:?}: quorum after {quorum:?}, writes again after {wrote:?} and {read:?}, everything there {took:?} later"
+            "{fault:?}: quorum after {quorum:.2}; {wrote:.2} and {other_wrote:.2} later writes, seen {seen:.2}, all there {there:.2}"
         );
+        assert!(seen < RIGHT.as_secs_f64(), "{fault:?}: written and seen {seen} s after a quorum");
+        for probe in probes {
+            owner.registry.deregister(said("probe", probe).id, Guard::Anyone).await.unwrap();
+        }
         if fault == Fault::StopOurs {
             // Our `until` gives up about now: it is for what comes sooner.
             wait::until(2 * DEAF, "it has been deaf for long enough", async || begun.elapsed() >= DEAF).await;
         }
         undo(&mut cluster);
-        until("no ghost", async || keys(&cluster) == expected).await;
+        until("no ghost", async || cluster.keys("/f/") == expected).await;
         for s in 0..SERVICES {
             for handle in [&owner, &other] {
                 until("the same is known", async || handle.count(&service(s)).await == EACH).await;

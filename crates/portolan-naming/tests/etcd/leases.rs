@@ -57,10 +57,7 @@ async fn what_is_held_follows_what_others_do_to_it() {
 
     // All leases end: everybody restores what is his, as it was last.
     cluster.revoke_all_leases();
-    until("both are back", async || {
-        cluster.ctl(&["get", "/l/", "--prefix", "--keys-only"]).split_whitespace().count() == 2
-    })
-    .await;
+    until("both are back", async || cluster.keys("/l/").len() == 2).await;
     let value = |id: &str| cluster.ctl(&["get", "--print-value-only", &format!("/l/web/{id}")]);
     assert!(value("drained:1").contains(r#""phase":"draining""#), "{}", value("drained:1"));
     assert!(value("taken:1").contains(r#""owner":"second""#), "{}", value("taken:1"));
@@ -70,10 +67,7 @@ async fn what_is_held_follows_what_others_do_to_it() {
 
     // The one who lost it takes nothing along.
     first.close().await;
-    until("only the taken one stays", async || {
-        cluster.ctl(&["get", "/l/", "--prefix", "--keys-only"]).trim() == "/l/web/taken:1"
-    })
-    .await;
+    until("only the taken one stays", async || cluster.keys("/l/").iter().eq(["/l/web/taken:1"])).await;
     second.close().await;
 }
 
@@ -90,7 +84,7 @@ async fn what_a_stalled_write_would_leave_ends_with_the_process() {
     until("it is back", async || hasty.registry.register(said("web", "last:1")).await.is_ok()).await;
     hasty.close().await;
     assert_eq!(cluster.ctl(&["lease", "list"]).lines().skip(1).count(), 0, "no lease to write to");
-    assert_eq!(cluster.ctl(&["get", "/l/", "--prefix", "--keys-only"]), "");
+    assert!(cluster.keys("/l/").is_empty());
     // Who leaves nothing lets others ask about the lease.
     let clean = Handle::open(&uri("5s"));
     clean.register(said("web", "first:1")).await;
@@ -112,13 +106,8 @@ async fn a_write_that_was_given_up_leaves_nothing() {
     }
     cluster.cont(0);
     other.register(said("web", "second:1")).await;
-    until("nothing is left", async || {
-        cluster
-            .ctl(&["get", "/l/", "--prefix", "--keys-only"])
-            .split_whitespace()
-            .eq(["/l/web/first:1", "/l/web/second:1"])
-    })
-    .await;
+    until("nothing is left", async || cluster.keys("/l/").iter().eq(["/l/web/first:1", "/l/web/second:1"]))
+        .await;
     hasty.close().await;
     other.close().await;
 }

@@ -36,7 +36,7 @@ async fn what_others_wrote_is_found_and_ours_is_plain_to_them() {
     until("what they delete is gone", async || !found().await.contains("api/1")).await;
     handle.close().await;
     assert_eq!(
-        cluster.ctl(&["get", "/r/", "--prefix", "--keys-only"]).split_whitespace().collect::<Vec<_>>(),
+        cluster.keys("/r/").into_iter().collect::<Vec<_>>(),
         ["/r/.portolan/web/host:web:80", "/r/rubbish/1", "/r/web/host:web:80"]
     );
 }

@@ -1,5 +1,6 @@
 //! etcd members on loopback.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::time::Duration;
@@ -11,6 +12,10 @@ use crate::wait::until_blocking;
 
 /// How long members may take to agree on a leader.
 const PATIENCE: Duration = Duration::from_secs(30);
+
+/// How long `etcdctl` may take, in its words: for what must be done, and for what another member may tell as well.
+const LONG: &str = "2s";
+const SHORT: &str = "200ms";
 
 /// A cluster of etcd members, in a directory of its own. Ended on drop.
 pub struct Etcd {
@@ -70,7 +75,7 @@ impl Etcd {
     /// The member that leads, waiting for one.
     pub fn leader(&self) -> usize {
         let leads = |n: &usize| {
-            let told = self.ctl_at(&self.authority(*n), &["endpoint", "status", "--write-out=simple"]);
+            let told = self.ctl_at(&self.authority(*n), LONG, &["endpoint", "status", "--write-out=simple"]);
             // endpoint, id, version, size, leads, learns, …
             String::from_utf8_lossy(&told.stdout).split(", ").nth(4) == Some("true")
         };
@@ -82,20 +87,27 @@ impl Etcd {
     /// What `etcdctl` with these words says, once it can: a member that was parted from the others does not answer at once.
     pub fn ctl(&self, words: &[&str]) -> String {
         until_blocking(PATIENCE, &format!("etcdctl {words:?} succeeds"), || {
-            let told = self.ctl_at(&self.authorities(), words);
+            let told = self.ctl_at(&self.authorities(), LONG, words);
             let said = |words: &[u8]| String::from_utf8_lossy(words).into_owned();
             if told.status.success() { Ok(said(&told.stdout)) } else { Err(said(&told.stderr)) }
         })
     }
 
+    /// The keys below a prefix, as the first member tells them that has a quorum.
+    pub fn keys(&self, prefix: &str) -> BTreeSet<String> {
+        let words = ["get", prefix, "--prefix", "--keys-only"];
+        let told = until_blocking(PATIENCE, "a member tells keys", || {
+            let mut told = (0..self.servers.size()).map(|n| self.ctl_at(&self.authority(n), SHORT, &words));
+            told.find(|told| told.status.success()).ok_or("none does")
+        });
+        let told = String::from_utf8_lossy(&told.stdout).into_owned();
+        told.lines().filter(|line| !line.is_empty()).map(str::to_owned).collect()
+    }
+
     /// Asks a member, whenever it is called, what it cannot answer without a quorum, and says whether it did.
     pub fn asks_its_quorum(&self, n: usize) -> impl Fn() -> bool + Send + 'static {
         let authority = self.authority(n);
-        move || {
-            let mut command = Command::new("etcdctl");
-            command.env("ETCDCTL_API", "3").args(["--endpoints", &authority, "--command-timeout=200ms"]);
-            command.args(["get", "/"]).output().is_ok_and(|told| told.status.success())
-        }
+        move || ctl(&authority, SHORT).args(["get", "/"]).output().is_ok_and(|told| told.status.success())
     }
 
     /// Ends all leases, as if nobody had kept them alive.
@@ -105,9 +117,8 @@ impl Etcd {
         }
     }
 
-    fn ctl_at(&self, endpoints: &str, words: &[&str]) -> Output {
-        let mut command = Command::new("etcdctl");
-        command.env("ETCDCTL_API", "3").args(["--endpoints", endpoints, "--command-timeout=2s"]);
+    fn ctl_at(&self, endpoints: &str, patience: &str, words: &[&str]) -> Output {
+        let mut command = ctl(endpoints, patience);
         if let Some((cert, key, authority)) = &self.security.tls {
             command.args([flag("--cert", cert), flag("--key", key), flag("--cacert", authority)]);
         }
@@ -171,6 +182,14 @@ impl Cluster for Etcd {
     fn ready(&self) {
         self.leader();
     }
+}
+
+/// `etcdctl`, still to be told what to do.
+fn ctl(endpoints: &str, patience: &str) -> Command {
+    let mut command = Command::new("etcdctl");
+    let patience = format!("--command-timeout={patience}");
+    command.env("ETCDCTL_API", "3").args(["--endpoints", endpoints, &patience]);
+    command
 }
 
 fn flag(name: &str, path: &Path) -> String {
