@@ -90,6 +90,8 @@ mod leased;
 mod mirror;
 mod naming;
 pub mod selector;
+#[cfg(any(feature = "zookeeper", feature = "consul"))]
+mod turns;
 pub mod uri;
 #[cfg(feature = "zookeeper")]
 pub mod zookeeper;

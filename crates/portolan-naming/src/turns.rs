@@ -9,7 +9,7 @@ use runtime::Backoff;
 pub(crate) struct Turns {
     servers: usize,
     at: usize,
-    /// A server that lasted so long was no failure to connect.
+    /// A server that was of use for so long was no failure to connect.
     lasting: Duration,
     /// How many have failed in a row.
     failures: usize,
@@ -17,8 +17,7 @@ pub(crate) struct Turns {
 }
 
 impl Turns {
-    pub(crate) fn new(servers: usize, lasting: Duration) -> Self {
-        let backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(1));
+    pub(crate) fn new(servers: usize, lasting: Duration, backoff: Backoff) -> Self {
         Self { servers: servers.max(1), at: 0, lasting, failures: 0, backoff }
     }
 
@@ -27,7 +26,7 @@ impl Turns {
         self.at
     }
 
-    /// Whose turn it was is of no use (any more), after so long. Tells how long to wait before the next one's turn: not at
+    /// Whose turn it was is of no use (any more), after it was for so long. Tells how long to wait before the next one's turn: not at
     /// all as long as there is one that was not tried. `dice` is any number.
     pub(crate) fn next(&mut self, lasted: Duration, dice: u64) -> Duration {
         self.at = (self.at + 1) % self.servers;
@@ -46,7 +45,7 @@ mod tests {
     #[test]
     fn all_at_once_and_then_after_a_while() {
         let ms = Duration::from_millis;
-        let mut turns = Turns::new(3, ms(800));
+        let mut turns = Turns::new(3, ms(800), Backoff::new(ms(50), ms(1000)));
         let mut check = |lasted: u64, expect: (usize, u64)| {
             let wait = turns.next(ms(lasted), 0);
             assert_eq!((turns.at(), wait), (expect.0, ms(expect.1)));
@@ -65,8 +64,9 @@ mod tests {
 
     #[test]
     fn alone_it_is_waited_for() {
-        let mut turns = Turns::new(1, Duration::ZERO);
-        let waits = [0, 0, 9, 0].map(|lasted| turns.next(Duration::from_millis(lasted), 0).as_millis());
+        let ms = Duration::from_millis;
+        let mut turns = Turns::new(1, Duration::ZERO, Backoff::new(ms(50), ms(1000)));
+        let waits = [0, 0, 9, 0].map(|lasted| turns.next(ms(lasted), 0).as_millis());
         assert_eq!((waits, turns.at()), ([25, 50, 25, 50], 0));
     }
 }

@@ -7,8 +7,8 @@
 //! again. **What is gone** is believed at once where somebody deleted it. Where its lease ended, its registrant may be
 //! about to return, as after an outage: such an instance is kept for a grace time, see `doubt`.
 //!
-//! Start at `state` (what a driver knows and does), which a driver has by a `counterpart`, and uses with servers by `turns`; `decide` makes transactions of commands, `book` instances of keys,
-//! by one of the `layout`s.
+//! Start at `state` (what a driver knows and does), which a driver has by a `counterpart`; `decide` makes transactions of
+//! commands, `book` instances of keys, by one of the `layout`s.
 
 mod book;
 mod counterpart;
@@ -17,7 +17,6 @@ mod doubt;
 mod handle;
 mod layout;
 mod state;
-mod turns;
 
 use bytes::Bytes;
 
@@ -30,7 +29,6 @@ use doubt::Doubts;
 use handle::Handle;
 pub(crate) use layout::Layout;
 pub(crate) use state::{Call, IN_HAND, Order, State};
-pub(crate) use turns::Turns;
 
 /// A lease: etcd's number, the UUID of a session in Consul; [`NO_LEASE`] is none.
 pub(crate) type LeaseId = u128;

@@ -28,8 +28,8 @@ use crate::uri::{Credentials, RegistryUri, UriError};
 /// and metadata are in the payload, an object: Java readers take `Object` or `Map` for its class.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Config {
-    /// Servers as `host:port`, separated by commas.
-    pub(super) servers: String,
+    /// Servers as `host:port`.
+    pub(super) servers: Vec<String>,
     pub(super) layout: Layout,
     pub(super) credentials: Option<Credentials>,
     pub(super) access: Access,
@@ -51,6 +51,8 @@ pub(super) struct Tls {
 }
 
 const PORT: u16 = 2181;
+const HASTY: Duration = Duration::from_millis(800);
+const PATIENT: Duration = Duration::from_millis(1600);
 const KNOWN: &[&str] = &["layout", "session_timeout", "grace", "reread_grace", "timeout", "auth", "acl"];
 const KNOWN_TLS: &[&str] =
     &["layout", "session_timeout", "grace", "reread_grace", "timeout", "auth", "acl", "ca", "cert", "key"];
@@ -112,7 +114,7 @@ impl Config {
         }
         let base = base.iter().map(|part| format!("/{part}")).collect::<String>();
         let shown = uri.to_string();
-        let servers = uri.servers.iter().map(|server| server.authority(PORT)).collect::<Vec<_>>().join(",");
+        let servers = uri.servers.iter().map(|server| server.authority(PORT)).collect();
         let layout = Layout { base, format };
         Ok(Self {
             servers,
@@ -128,9 +130,10 @@ impl Config {
         })
     }
 
-    /// When a connection that says nothing counts as lost: early enough for two more before the session ends.
-    pub(super) fn connection_timeout(&self) -> Duration {
-        self.session_timeout / 4
+    /// When a connection that says nothing counts as lost, and when one that is not there as never to come: early enough for
+    /// two more before the session ends. At once where there was one lately: all is to be right 2 s after a fault.
+    pub(super) fn connection_timeout(&self, lately: bool) -> Duration {
+        (self.session_timeout / 4).min(if lately { HASTY } else { PATIENT })
     }
 }
 
@@ -164,7 +167,7 @@ mod tests {
                 let Layout { base, format } = &c.layout;
                 let times = [c.session_timeout, c.grace, c.reread_grace, c.timeout];
                 let (user, tls) = (user.unwrap_or_default(), if c.tls.is_some() { " tls" } else { "" });
-                format!("{} {base} {format:?} {user}{} {times:?}{tls}", c.servers, c.access)
+                format!("{} {base} {format:?} {user}{} {times:?}{tls}", c.servers.join(","), c.access)
             });
             assert_eq!(got.unwrap_or_else(|e| e.to_string()), expect, "{text}");
         }

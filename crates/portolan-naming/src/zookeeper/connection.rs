@@ -33,7 +33,10 @@ pub(super) enum Refusal {
     /// The session to resume is no more.
     #[error("the session has ended")]
     Expired,
-    /// A server refused, or none answered.
+    /// The server is not there, says nothing, or closes: the client does not tell which.
+    #[error("it does not answer, or refuses")]
+    Silent,
+    /// The server, or the client, says why not.
     #[error("{0}")]
     Client(Error),
     /// A file of the settings cannot be used.
@@ -45,11 +48,17 @@ pub(super) enum Refusal {
 }
 
 impl Connection {
-    /// Connects to one of the servers, in the session `resumed` if there is one, else in a new one.
-    pub(super) async fn open(config: &Config, resumed: Option<&SessionInfo>) -> Result<Self, Refusal> {
+    /// Connects to a server, in the session `resumed` if there is one, else in a new one. `patience`: how long it may take, and
+    /// be silent thereafter.
+    pub(super) async fn open(
+        config: &Config,
+        server: &str,
+        patience: Duration,
+        resumed: Option<&SessionInfo>,
+    ) -> Result<Self, Refusal> {
         let mut connector = Client::connector()
             .with_session_timeout(config.session_timeout)
-            .with_connection_timeout(config.connection_timeout())
+            .with_connection_timeout(patience)
             .with_fail_eagerly();
         if let Some(credentials) = &config.credentials {
             let text = format!("{}:{}", credentials.user, credentials.password);
@@ -62,7 +71,7 @@ impl Connection {
             connector = connector.with_tls(options(tls)?);
         }
         let home = Home::new().map_err(|error| Refusal::Machine(error.to_string()))?;
-        let (client, keeper) = home.connect(connector, config.servers.clone(), config.tls.is_some()).await?;
+        let (client, keeper) = home.connect(connector, server.to_owned(), config.tls.is_some()).await?;
         Ok(Self { home, keeper, client })
     }
 
@@ -93,12 +102,12 @@ impl Home {
     async fn connect(
         &self,
         connector: Connector,
-        servers: String,
+        server: String,
         tls: bool,
     ) -> Result<(Client, AbortHandle), Refusal> {
         let Some(runtime) = &self.0 else { return Err(Refusal::Client(Error::ClientClosed)) };
         let connecting = runtime.spawn(async move {
-            if tls { connector.secure_connect(&servers).await } else { connector.connect(&servers).await }
+            if tls { connector.secure_connect(&server).await } else { connector.connect(&server).await }
         });
         match connecting.await {
             Ok(Ok(client)) => {
@@ -110,6 +119,7 @@ impl Home {
                 Ok((client, keeping.abort_handle()))
             }
             Ok(Err(Error::SessionExpired)) => Err(Refusal::Expired),
+            Ok(Err(Error::NoHosts)) => Err(Refusal::Silent),
             Ok(Err(error)) => Err(Refusal::Client(error)),
             // The client panics on a host name that no certificate can have.
             Err(panic) => Err(Refusal::Machine(format!("connecting failed: {panic}"))),

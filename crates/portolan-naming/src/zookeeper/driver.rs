@@ -19,12 +19,19 @@ use super::plan::{Known, Plan, Wish};
 use super::session::{End, Session};
 use super::table::Table;
 use crate::mirror::Mirror;
+use crate::turns::Turns;
 
 /// Sessions of ours that are remembered: their nodes are ours to replace. Servers forget them sooner.
 const FORMER_LIMIT: usize = 64;
 
 /// A connection that was well for so long is no failure to come back from more slowly.
 const LASTING: Duration = Duration::from_secs(1);
+
+/// How soon servers are tried again when none was of use.
+const AGAIN: [Duration; 2] = [Duration::from_millis(20), Duration::from_millis(400)];
+
+/// How long ago there may have been a connection for the next to be in haste.
+const LATELY: Duration = Duration::from_secs(30);
 
 /// Drives a registry in ZooKeeper: connects, watches, writes, and keeps registered what was registered through the handle
 /// that was built with it.
@@ -110,20 +117,28 @@ impl Driver {
     /// Until shutdown. What is left is the connection, if there is one.
     async fn drive(&mut self, shutdown: &Shutdown) -> Option<Connection> {
         let work = &mut self.work;
-        let mut backoff = Backoff::new(Duration::from_millis(20), Duration::from_secs(1));
+        // In an order of our own, so that servers have about as many clients each, also when one of them is away; but one after
+        // the other, and not by lot each time as the client would: one that hangs is not come upon again at once.
+        let mut servers = work.config.servers.clone();
+        fastrand::shuffle(&mut servers);
+        let mut turns = Turns::new(servers.len(), LASTING, Backoff::new(AGAIN[0], AGAIN[1]));
         let mut resumed: Option<SessionInfo> = None;
+        let mut well = Instant::now();
         while !shutdown.is_triggered() {
+            let server = servers[turns.at()].as_str();
+            let patience = work.config.connection_timeout(well.elapsed() < LATELY);
             let opened = tokio::select! {
                 () = shutdown.triggered() => break,
-                opened = Connection::open(&work.config, resumed.as_ref()) => opened,
+                opened = Connection::open(&work.config, server, patience, resumed.as_ref()) => opened,
             };
+            let mut lasted = Duration::ZERO;
             let why = match opened {
                 Ok(connection) => {
                     let session = connection.client.session().clone();
-                    tracing::info!(session = %session.id(), again = resumed.is_some(), "zookeeper: connected");
+                    tracing::info!(server, session = %session.id(), again = resumed.is_some(), "zookeeper: connected");
                     let begun = Instant::now();
                     self.line.send_replace(Some(connection.client.clone()));
-                    let end = Session::new(work, connection.client.clone()).run(shutdown).await;
+                    let end = Session::new(work, connection.client.clone()).run(server, shutdown).await;
                     self.line.send_replace(None);
                     resumed = Some(session);
                     match end {
@@ -132,10 +147,8 @@ impl Driver {
                             return Some(connection);
                         }
                         End::Lost(state) => {
-                            if begun.elapsed() >= LASTING {
-                                backoff.reset();
-                            }
-                            lost(state)
+                            (lasted, well) = (begun.elapsed(), Instant::now());
+                            format!("{server}: {}", lost(state))
                         }
                     }
                 }
@@ -147,14 +160,14 @@ impl Driver {
                         // What is held is missed by now: no time to lose.
                         continue;
                     }
-                    format!("no connection: {refusal}")
+                    format!("no connection: {server}: {refusal}")
                 }
             };
             work.jobs.restart();
             work.away(&why);
             tokio::select! {
                 () = shutdown.triggered() => break,
-                () = tokio::time::sleep(backoff.next(fastrand::u64(..))) => {}
+                () = tokio::time::sleep(turns.next(lasted, fastrand::u64(..))) => {}
             }
         }
         None

@@ -12,7 +12,8 @@
 //! | ZooKeeper is back | the difference; what is missing now goes after `reread_grace`, unless it is registered again |
 //!
 //! Revisions are transaction ids of ZooKeeper, moved forward where two changes would have the same. Where to start:
-//! `driver.rs` (from one connection to the next), `session.rs` (the loop), `table.rs` (what nodes mean), `plan.rs` (what to write).
+//! `driver.rs` (from one connection to the next), `session.rs` (the loop), `silence.rs` (when a server is left), `table.rs`
+//! (what nodes mean), `plan.rs` (what to write).
 
 mod acl;
 mod config;
@@ -24,6 +25,7 @@ mod key_value;
 mod layout;
 mod plan;
 mod session;
+mod silence;
 mod table;
 mod wire;
 

@@ -22,6 +22,7 @@ use zookeeper_client::{
 use super::driver::Work;
 use super::jobs::{Job, Past, Stage};
 use super::plan::{Deed, Plan, Wish};
+use super::silence::silence;
 use super::table::{Found, Sighting};
 use super::wire::{self, Reading};
 
@@ -33,12 +34,6 @@ const WRITING_LIMIT: usize = 256;
 
 /// How long removing what is held may take at shutdown.
 const FAREWELL: Duration = Duration::from_secs(2);
-
-/// How often it is asked whether the server answers, and how long it may take: there are servers that answer signs of life
-/// and nothing else. One that comes upon the end of a session just as its owner returns to it takes what it is asked
-/// then for ever.
-const ASK_EVERY: Duration = Duration::from_secs(1);
-const SILENCE: Duration = Duration::from_secs(5);
 
 /// How often a write is planned anew because somebody else wrote at the same time.
 const CONFLICTS_LIMIT: u32 = 20;
@@ -108,12 +103,12 @@ impl<'a> Session<'a> {
         }
     }
 
-    /// Runs until the connection ends.
-    pub(super) async fn run(mut self, shutdown: &Shutdown) -> End {
-        let (client, root) = (self.client.clone(), self.work.config.layout.root().to_owned());
+    /// Runs until the connection to `server` ends.
+    pub(super) async fn run(mut self, server: &str, shutdown: &Shutdown) -> End {
+        let (client, config) = (self.client.clone(), self.work.config.clone());
         let end = tokio::select! {
             end = self.serve(shutdown) => end,
-            () = silence(&client, &root) => {
+            () = silence(&client, server, &config) => {
                 tracing::info!(session = %client.session_id(), "zookeeper: the server answers nothing that it is asked");
                 End::Lost(SessionState::Disconnected)
             }
@@ -440,18 +435,6 @@ impl<'a> Session<'a> {
     /// How long there were connections. Instances are not given up while ZooKeeper is away.
     fn lived(&self) -> Duration {
         self.work.lived + self.since.elapsed()
-    }
-}
-
-/// Ends when the server has left a question without an answer for too long. What is asked before is answered before, and
-/// whoever leads answers this, so that it tells of all.
-async fn silence(client: &Client, root: &str) {
-    loop {
-        // An error is an answer, or the session's end, which has an event.
-        if timeout(SILENCE, client.sync(root)).await.is_err() {
-            return;
-        }
-        sleep(ASK_EVERY).await;
     }
 }
 

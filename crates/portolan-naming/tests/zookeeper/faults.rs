@@ -7,6 +7,7 @@ use portolan_model::{Guard, Incarnation, InstanceId};
 use testkit::cluster::Cluster;
 use testkit::cluster::zookeeper::ZooKeeper;
 use testkit::wait::until;
+use tokio::task::JoinSet;
 use zookeeper_client::Client;
 
 use super::support::{Dying, Opened, PATIENCE, Seen, instance, settle};
@@ -19,6 +20,28 @@ const STOPPED: Duration = Duration::from_secs(30);
 
 /// How long servers are parted from one another: longer than a session may be silent.
 const PARTED: Duration = Duration::from_secs(6);
+
+/// How long it may take beside other tests until everything is right, from when a quorum answers. It is to take half of
+/// that.
+const RIGHT: Duration = Duration::from_secs(4);
+
+/// How long a server may take to say whether it has a quorum, before it is asked again.
+const ASKED: Duration = Duration::from_millis(200);
+
+/// When a quorum answers: a new session is one's to agree on.
+async fn quorum(authorities: String) -> Instant {
+    let mut asking = JoinSet::new();
+    for server in authorities.split(',').map(str::to_owned) {
+        asking.spawn(async move {
+            let ask = || Client::connector().with_connection_timeout(ASKED).with_fail_eagerly();
+            while ask().connect(&server).await.is_err() {
+                tokio::time::sleep(ASKED / 10).await;
+            }
+            Instant::now()
+        });
+    }
+    asking.join_next().await.unwrap().unwrap()
+}
 
 /// Two registrants with 200 instances, and three who watch: each of them and a bystander.
 struct Scene {
@@ -57,16 +80,20 @@ impl Scene {
     /// After a fault: writes work, everybody sees everything, nobody ever saw less, and it is so in ZooKeeper.
     #[expect(clippy::print_stdout, reason = "how long it took is what is measured here")]
     async fn mended(&mut self, what: &str, begun: Instant) {
+        let quorum = tokio::spawn(quorum(self.ensemble.authorities()));
         self.probes += 1;
         let probe = instance("probe", 1000 + self.probes);
         settle(self.registrants[0].registry.as_ref(), probe.clone()).await;
-        let written = begun.elapsed();
+        let written = Instant::now();
         self.expected.insert(probe.id);
         let expected = &self.expected;
         for seen in &self.watchers {
             seen.until("everything is there", |ids| ids == expected).await;
         }
-        let took = begun.elapsed();
+        let seen = Instant::now();
+        let quorum = quorum.await.unwrap();
+        let [written, took] = [written, seen].map(|at| at.saturating_duration_since(quorum).as_secs_f64());
+        let quorum = quorum.saturating_duration_since(begun).as_secs_f64();
         let mut changes = Vec::new();
         for seen in &self.watchers {
             let (fewest, count) = seen.fewest();
@@ -81,7 +108,10 @@ impl Scene {
             assert_eq!(seen.ids(), self.expected, "{what}");
             seen.forget();
         }
-        println!("{what}: written after {written:?}, seen by all after {took:?}; changes seen {changes:?}");
+        println!(
+            "{what}: quorum after {quorum:.2}; {written:.2} later written, seen by all {took:.2}; changes seen {changes:?}"
+        );
+        assert!(took < RIGHT.as_secs_f64(), "{what}: right {took} s after there was a quorum");
     }
 
     /// An instance comes and goes, for all who watch.

@@ -15,15 +15,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use portolan_model::{KeyValue, Registry};
-use runtime::{Shutdown, StatusBoard};
+use runtime::{Backoff, Shutdown, StatusBoard};
 use tokio::time::Instant;
 
 pub use config::{Config, SCHEMES};
 
 use super::key_value::Follower;
 use super::line::Server;
-use crate::leased::{Counterpart, Traits, Turns};
+use crate::leased::{Counterpart, Traits};
 use crate::mirror::Mirror;
+use crate::turns::Turns;
 use session::{Desk, Ended};
 
 /// Consul takes 64 operations in a transaction and 512 KiB, in base64. An instance has two keys, of which each may have to
@@ -71,7 +72,8 @@ impl Driver {
     async fn drive(mut self, shutdown: Shutdown) {
         let since = Instant::now();
         let servers = Server::all(&self.config.reach);
-        let mut turns = Turns::new(servers.len(), LASTING);
+        let backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(1));
+        let mut turns = Turns::new(servers.len(), LASTING, backoff);
         loop {
             let (server, begun) = (Arc::clone(&servers[turns.at()]), Instant::now());
             let Counterpart { state, orders, reporter, .. } = &mut self.counterpart;
