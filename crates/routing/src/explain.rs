@@ -115,6 +115,7 @@ fn nowhere(summary: String) -> Explanation {
 fn status(miss: &Miss) -> u16 {
     match miss {
         Miss::NoRoute | Miss::UnknownService(_) => 404,
+        Miss::RegistryUnread => 503,
         Miss::ServiceNameMissing | Miss::ApiNameMissing | Miss::ApiNameInvalid => 400,
     }
 }
@@ -150,13 +151,13 @@ fn notes(upstream: &Upstream) -> Vec<InstanceNote> {
 mod tests {
     use super::*;
     use crate::config::Config;
-    use crate::table::tests::{instance, with};
+    use crate::table::tests::{instance, of_registry, with};
     use portolan_model::ServiceName;
     use std::sync::Arc;
 
     #[test]
     fn says_who_and_why_not() {
-        let mut table = RouteTable::new(&Config::default());
+        let mut table = of_registry(&Config::default());
         let draining = with(instance("web", 2), |i| i.phase = Phase::Draining);
         table.update(&ServiceName::new("web").unwrap(), [&Arc::new(instance("web", 1)), &Arc::new(draining)]);
         let told = explain(&table, None, "/web/x?y=1", &HeaderMap::new());
@@ -176,5 +177,10 @@ mod tests {
         );
         let told = explain(&table, None, "/nope", &HeaderMap::new());
         assert_eq!(told.summary, "goes nowhere (404): no service is called \"nope\"");
+        let told = explain(&RouteTable::new(&Config::default()), None, "/web", &HeaderMap::new());
+        assert_eq!(
+            told.summary,
+            "goes nowhere (503): the registry has not been read yet: nothing is known of what it holds"
+        );
     }
 }

@@ -102,6 +102,9 @@ pub enum Miss {
     /// A contract names a service that was never registered.
     #[error("no service is called {0:?}")]
     UnknownService(String),
+    /// The registry has not said yet what there is, so that nobody can know whether anything fits.
+    #[error("the registry has not been read yet: nothing is known of what it holds")]
+    RegistryUnread,
     /// `/services…` without saying which service.
     #[error("requests to /services name the service in a service_name header; it is missing")]
     ServiceNameMissing,
@@ -119,6 +122,13 @@ impl RouteTable {
     /// # Errors
     /// Says why it goes nowhere.
     pub fn find(&self, question: &Question<'_>) -> Result<Matched<'_>, Miss> {
+        self.look_up(question).map_err(|miss| match miss {
+            Miss::NoRoute | Miss::UnknownService(_) if !self.registry_read => Miss::RegistryUnread,
+            miss => miss,
+        })
+    }
+
+    fn look_up(&self, question: &Question<'_>) -> Result<Matched<'_>, Miss> {
         let host = question.host.map_or(Cow::Borrowed(""), bare_host);
         if let Some(matched) = self.routed(&host, question) {
             return Ok(matched);

@@ -24,6 +24,8 @@ pub struct RouteTable {
     /// Routes that instances ask for.
     pub(crate) claims: Arc<Claims>,
     balance: Policy,
+    /// Whether the registry has said what there is.
+    pub(crate) registry_read: bool,
     /// Services that lost their last instance, oldest first.
     emptied: Arc<VecDeque<ServiceName>>,
 }
@@ -47,7 +49,7 @@ pub(crate) struct Routes {
 type ByPath = HashMap<String, Vec<Arc<Route>>>;
 
 impl RouteTable {
-    /// Compiles `config`; no service has an instance yet. Broken routes are kept aside, see [`RouteTable::broken`].
+    /// Compiles `config`; no service has an instance yet, see [`RouteTable::set_registry_read`]. Broken routes are kept aside, see [`RouteTable::broken`].
     pub fn new(config: &Config) -> Self {
         let routes = Routes::new(config);
         let mut services = Services::default();
@@ -60,8 +62,14 @@ impl RouteTable {
             services,
             claims: Arc::default(),
             balance: config.balance,
+            registry_read: false,
             emptied: Arc::default(),
         }
+    }
+
+    /// The registry has said what there is: what the table has not is not there. Before, nobody can know.
+    pub fn set_registry_read(&mut self) {
+        self.registry_read = true;
     }
 
     /// Makes `instances` the instances of `service`. Costs in proportion to them, not to the table. Names the services
@@ -271,6 +279,13 @@ pub(crate) mod tests {
     pub(crate) fn with(mut instance: Instance, change: impl FnOnce(&mut Instance)) -> Instance {
         change(&mut instance);
         instance
+    }
+
+    /// A table of a registry that is empty so far.
+    pub(crate) fn of_registry(config: &Config) -> RouteTable {
+        let mut table = RouteTable::new(config);
+        table.set_registry_read();
+        table
     }
 
     #[test]

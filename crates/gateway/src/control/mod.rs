@@ -131,6 +131,9 @@ fn advance(
         return None;
     }
     let (mut table, mut wishes) = (before.clone(), BTreeSet::new());
+    if first {
+        table.set_registry_read();
+    }
     for service in &touched {
         wishes.append(&mut table.update(service, view.instances(service.as_str())));
     }

@@ -65,6 +65,7 @@ impl Refusal {
             Self::Path(_) | Self::Target => (StatusCode::BAD_REQUEST, "path_invalid"),
             Self::Miss(Miss::NoRoute) => (StatusCode::NOT_FOUND, "no_route"),
             Self::Miss(Miss::UnknownService(_)) => (StatusCode::NOT_FOUND, "unknown_service"),
+            Self::Miss(Miss::RegistryUnread) => (StatusCode::SERVICE_UNAVAILABLE, "registry_unread"),
             Self::Miss(Miss::ServiceNameMissing) => (StatusCode::BAD_REQUEST, "service_name_missing"),
             Self::Miss(Miss::ApiNameMissing) => (StatusCode::BAD_REQUEST, "api_name_missing"),
             Self::Miss(Miss::ApiNameInvalid) => (StatusCode::BAD_REQUEST, "api_name_invalid"),

@@ -46,6 +46,22 @@ fn no_request_fails_while_the_registry_is_gone() {
     });
 }
 
+/// Who cannot know what there is does not say that it is not there.
+#[test]
+fn a_gateway_that_has_never_read_its_registry_says_so() {
+    let mut etcd = Etcd::start(1);
+    etcd.kill_all();
+    let gateway = Role::start(&format!("etcd://{}/unread", etcd.authorities()));
+    let told = |path: &str| process::get(&format!("{}{path}", gateway.proxy), &[]);
+    let unread = told("/web/");
+    assert!(unread.0 == 503 && unread.1.contains("registry_unread"), "{unread:?}");
+    etcd.launch_all();
+    until("it is read", || (told("/web/").0 == 404).then_some(()));
+    let _sample = gateway.add("a");
+    until("the service is known", || (told("/web/").0 == 200).then_some(()));
+    assert!(told("/nope/").1.contains("unknown_service"));
+}
+
 #[allow(clippy::print_stderr, reason = "what was measured is worth keeping")]
 fn outage(kind: &str, uri: &str, mut servers: impl Cluster) {
     let (writer, gateway) = (Role::start(uri), Role::start(uri));

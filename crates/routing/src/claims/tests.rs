@@ -11,7 +11,7 @@ use crate::config::{Config, RouteSpec};
 use crate::matching::{Question, Rule};
 use crate::route::Origin;
 use crate::table::RouteTable;
-use crate::table::tests::{instance, with};
+use crate::table::tests::{instance, of_registry, with};
 
 fn name(service: &str) -> ServiceName {
     ServiceName::new(service).unwrap()
@@ -52,7 +52,7 @@ fn broken(table: &RouteTable) -> Vec<String> {
 
 #[test]
 fn the_more_specific_wins() {
-    let mut table = RouteTable::new(&Config::default());
+    let mut table = of_registry(&Config::default());
     update(&mut table, "web", &["a.test"]);
     update(&mut table, "api", &["a.test/api"]);
     update(&mut table, "wild", &["*.test", "*.deep.test"]);
@@ -73,7 +73,7 @@ fn the_more_specific_wins() {
 
 #[test]
 fn two_services_ask_for_the_same() {
-    let mut table = RouteTable::new(&Config::default());
+    let mut table = of_registry(&Config::default());
     update(&mut table, "b", &["x.test"]);
     assert_eq!(ask(&table, "x.test", "/"), "b");
     // By name, whoever was there first: every gateway decides alike.
@@ -99,7 +99,7 @@ fn what_is_configured_comes_first() {
         ..RouteSpec::default()
     };
     let routes = vec![spec("shop", "x.test", None), spec("canary", "y.test", Some("x-canary"))];
-    let mut table = RouteTable::new(&Config { routes, ..Config::default() });
+    let mut table = of_registry(&Config { routes, ..Config::default() });
     update(&mut table, "web", &["x.test", "y.test", "x.test/deep"]);
     assert_eq!(ask(&table, "x.test", "/"), "config by config");
     assert_eq!(ask(&table, "x.test", "/deep"), "web", "the longer path is more specific");
@@ -112,7 +112,7 @@ fn what_is_configured_comes_first() {
 
 #[test]
 fn a_service_without_instances_keeps_its_routes() {
-    let mut table = RouteTable::new(&Config::default());
+    let mut table = of_registry(&Config::default());
     update(&mut table, "web", &["x.test"]);
     update(&mut table, "web", &[]);
     assert_eq!(ask(&table, "x.test", "/"), "web", "known, and without a usable instance: 503, not 404");
@@ -122,7 +122,7 @@ fn a_service_without_instances_keeps_its_routes() {
 
 #[test]
 fn only_a_change_of_what_is_asked_for_touches_the_claims() {
-    let mut table = RouteTable::new(&Config::default());
+    let mut table = of_registry(&Config::default());
     for n in 0..300 {
         update(&mut table, &format!("s{n:03}"), &[&format!("h{n}.test")]);
     }
@@ -139,7 +139,7 @@ fn only_a_change_of_what_is_asked_for_touches_the_claims() {
 
 #[test]
 fn who_is_forgotten_asks_for_nothing() {
-    let mut table = RouteTable::new(&Config::default());
+    let mut table = of_registry(&Config::default());
     for n in 0..=1024 {
         let service = format!("s{n:04}");
         update(&mut table, &service, &[&format!("{service}.test/a/b/c")]);
@@ -153,7 +153,7 @@ fn who_is_forgotten_asks_for_nothing() {
 
 #[test]
 fn says_who_asks() {
-    let mut table = RouteTable::new(&Config::default());
+    let mut table = of_registry(&Config::default());
     let summary =
         |table: &RouteTable| crate::explain(table, Some("x.test"), "/api/v1", &HeaderMap::new()).summary;
     update(&mut table, "web", &["x.test/api", "-", "x.test/api,"]);
@@ -202,7 +202,7 @@ proptest! {
     fn changes_lead_where_a_fresh_look_leads(
         steps in prop::collection::vec((0..4_usize, prop::collection::vec((0..5_usize, 0..4_usize), 0..4)), 1..24)
     ) {
-        let mut table = RouteTable::new(&Config::default());
+        let mut table = of_registry(&Config::default());
         let mut asked: BTreeMap<String, Vec<String>> = BTreeMap::new();
         let mut in_vain = BTreeMap::new();
         for (service, wishes) in steps {

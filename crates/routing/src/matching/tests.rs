@@ -5,7 +5,7 @@ use portolan_model::ServiceName;
 
 use super::*;
 use crate::config::{Config, RouteSpec};
-use crate::table::tests::instance;
+use crate::table::tests::{instance, of_registry};
 
 fn route(name: &str, service: &str, change: impl FnOnce(&mut RouteSpec)) -> RouteSpec {
     let mut spec = RouteSpec { name: name.into(), service: service.into(), ..RouteSpec::default() };
@@ -15,7 +15,7 @@ fn route(name: &str, service: &str, change: impl FnOnce(&mut RouteSpec)) -> Rout
 
 fn table(routes: Vec<RouteSpec>, services: &[&str]) -> RouteTable {
     let config = Config { domain: Some("Svc.Test".into()), routes, ..Config::default() };
-    let mut table = RouteTable::new(&config);
+    let mut table = of_registry(&config);
     for service in services {
         table.update(&ServiceName::new(service).unwrap(), [&Arc::new(instance(service, 1))]);
     }
@@ -91,6 +91,21 @@ fn the_first_segment_names_a_service() {
     check("/%zz/x", "UnknownService(\"%zz\")");
     check("/", "NoRoute");
     check("//x", "NoRoute");
+}
+
+#[test]
+fn before_the_registry_is_read_nobody_knows_what_there_is() {
+    let routes = vec![route("r", "web", |r| r.path = Some("/api".into()))];
+    let mut table = RouteTable::new(&Config { routes, ..Config::default() });
+    let check =
+        |table: &RouteTable, path, expect: &str| assert_eq!(ask(table, "gw", path, &[]), expect, "{path}");
+    check(&table, "/nope/x", "RegistryUnread");
+    check(&table, "/", "RegistryUnread");
+    check(&table, "/services", "ServiceNameMissing");
+    check(&table, "/api/x", "r → web /api/x");
+    table.set_registry_read();
+    check(&table, "/nope/x", "UnknownService(\"nope\")");
+    check(&table, "/", "NoRoute");
 }
 
 #[test]
