@@ -3,6 +3,7 @@
 
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 use testkit::cluster::zookeeper::ZooKeeper;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, copy};
@@ -27,6 +28,29 @@ async fn a_server_that_only_pings_is_left() {
     let seen = Seen::by(&direct.registry).await;
     seen.until("both are there", |ids| ids.len() == 2).await;
     ours.close().await;
+    seen.until("both are gone", |ids| ids.is_empty()).await;
+    direct.close().await;
+}
+
+/// Another server that takes sessions is not waited beside for as long.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn it_is_left_sooner_where_another_serves() {
+    let ensemble = ZooKeeper::start(1);
+    let between =
+        [Between::start(ensemble.authorities()).await, Between::start(ensemble.authorities()).await];
+    let servers = between.each_ref().map(|between| between.authority.as_str()).join(",");
+    // A session that lasts: nothing else would end the connection so soon.
+    let uri = format!("zookeeper://{servers}/s?session_timeout=20s");
+    let (ours, direct) = (Opened::at(&uri), Opened::over(&ensemble, "/s", ""));
+    ours.registry.register(instance("web", 1)).await.unwrap();
+    let begun = Instant::now();
+    between.iter().for_each(Between::swallow);
+    settle(&*ours.registry, instance("web", 2)).await;
+    let took = begun.elapsed();
+    // It takes a second and a half; without another server, five seconds and more.
+    assert!(took < Duration::from_secs(4), "{took:?}");
+    ours.close().await;
+    let seen = Seen::by(&direct.registry).await;
     seen.until("both are gone", |ids| ids.is_empty()).await;
     direct.close().await;
 }
