@@ -112,47 +112,88 @@ pub fn build_with(
     board: &StatusBoard,
 ) -> Result<(Arc<dyn Registry>, Driver), OpenError> {
     let uri: RegistryUri = uri.parse()?;
-    match uri.scheme.as_str() {
+    match Backend::of(&uri)? {
         #[cfg(feature = "consul")]
-        scheme if crate::consul::SCHEMES.contains(&scheme) => {
-            let config = crate::consul::Config::from_uri(uri.clone())?;
+        Backend::Consul(config) => {
             let (mirror, kept) = kept::begin(options, &uri, board);
-            let (registry, driver) = crate::consul::build_over(config, mirror, board);
+            let (registry, driver) = crate::consul::build_over(*config, mirror, board);
             let keys = driver.key_value();
             Ok((registry, Driver { drive: Box::new(|shutdown| Box::pin(driver.run(shutdown))), keys, kept }))
         }
         #[cfg(feature = "consul")]
-        scheme if crate::consul::kv::SCHEMES.contains(&scheme) => {
-            let config = crate::consul::kv::Config::from_uri(uri.clone())?;
+        Backend::ConsulKeys(config) => {
             let (mirror, kept) = kept::begin(options, &uri, board);
-            let (registry, driver) = crate::consul::kv::build_over(config, mirror, board);
+            let (registry, driver) = crate::consul::kv::build_over(*config, mirror, board);
             let keys = driver.key_value();
             Ok((registry, Driver { drive: Box::new(|shutdown| Box::pin(driver.run(shutdown))), keys, kept }))
         }
         #[cfg(feature = "etcd")]
-        "etcd" | "etcd-tls" => {
-            let config = crate::etcd::Config::from_uri(uri.clone())?;
+        Backend::Etcd(config) => {
             let (mirror, kept) = kept::begin(options, &uri, board);
-            let (registry, driver) = crate::etcd::build_over(config, mirror, board);
+            let (registry, driver) = crate::etcd::build_over(*config, mirror, board);
             let keys = driver.key_value();
             Ok((registry, Driver { drive: Box::new(|shutdown| Box::pin(driver.run(shutdown))), keys, kept }))
         }
         #[cfg(feature = "zookeeper")]
-        scheme if crate::zookeeper::SCHEMES.contains(&scheme) => {
-            let config = crate::zookeeper::Config::from_uri(uri.clone())?;
+        Backend::ZooKeeper(config) => {
             let (mirror, kept) = kept::begin(options, &uri, board);
-            let (registry, driver) = crate::zookeeper::build_over(config, mirror, board);
+            let (registry, driver) = crate::zookeeper::build_over(*config, mirror, board);
             let keys = driver.key_value();
             Ok((registry, Driver { drive: Box::new(|shutdown| Box::pin(driver.run(shutdown))), keys, kept }))
         }
         #[cfg(feature = "embedded")]
-        "embedded" => {
+        Backend::Embedded(place) => {
             // It is durable, or to be thrown away: there is nothing to keep beside it.
-            let (registry, driver) = crate::embedded::build(&uri, board)?;
+            let (registry, driver) = crate::embedded::build(place, board)?;
             let keys = driver.key_value();
             Ok((registry, Driver::plain(keys, |shutdown| Box::pin(driver.run(shutdown)))))
         }
-        _ => Err(unknown(uri.scheme)),
+    }
+}
+
+/// Finds out whether `uri` names a registry of this build, and makes sense to it. Nothing is opened.
+///
+/// # Errors
+/// As for [`build`].
+pub fn check(uri: &str) -> Result<(), OpenError> {
+    Backend::of(&uri.parse()?).map(|_| ())
+}
+
+/// A backend, and what a URI means to it.
+enum Backend {
+    #[cfg(feature = "consul")]
+    Consul(Box<crate::consul::Config>),
+    #[cfg(feature = "consul")]
+    ConsulKeys(Box<crate::consul::kv::Config>),
+    #[cfg(feature = "etcd")]
+    Etcd(Box<crate::etcd::Config>),
+    #[cfg(feature = "zookeeper")]
+    ZooKeeper(Box<crate::zookeeper::Config>),
+    #[cfg(feature = "embedded")]
+    Embedded(crate::embedded::Place),
+}
+
+impl Backend {
+    fn of(uri: &RegistryUri) -> Result<Self, OpenError> {
+        match uri.scheme.as_str() {
+            #[cfg(feature = "consul")]
+            scheme if crate::consul::SCHEMES.contains(&scheme) => {
+                Ok(Self::Consul(Box::new(crate::consul::Config::from_uri(uri.clone())?)))
+            }
+            #[cfg(feature = "consul")]
+            scheme if crate::consul::kv::SCHEMES.contains(&scheme) => {
+                Ok(Self::ConsulKeys(Box::new(crate::consul::kv::Config::from_uri(uri.clone())?)))
+            }
+            #[cfg(feature = "etcd")]
+            "etcd" | "etcd-tls" => Ok(Self::Etcd(Box::new(crate::etcd::Config::from_uri(uri.clone())?))),
+            #[cfg(feature = "zookeeper")]
+            scheme if crate::zookeeper::SCHEMES.contains(&scheme) => {
+                Ok(Self::ZooKeeper(Box::new(crate::zookeeper::Config::from_uri(uri.clone())?)))
+            }
+            #[cfg(feature = "embedded")]
+            "embedded" => Ok(Self::Embedded(crate::embedded::Place::from_uri(uri)?)),
+            scheme => Err(OpenError::Scheme { scheme: scheme.to_owned(), known: KNOWN.join(", ") }),
+        }
     }
 }
 
@@ -234,7 +275,3 @@ const KNOWN: &[&str] = &[
     #[cfg(feature = "zookeeper")]
     "zookeeper-tls",
 ];
-
-fn unknown(scheme: String) -> OpenError {
-    OpenError::Scheme { scheme, known: KNOWN.join(", ") }
-}

@@ -24,22 +24,32 @@ pub(crate) struct Driver {
     throw_away: Option<TempDir>,
 }
 
-/// Opens the registry. Blocks on the disk.
-pub(crate) fn build(
-    uri: &RegistryUri,
-    board: &StatusBoard,
-) -> Result<(Arc<dyn Registry>, Driver), OpenError> {
-    if let Some(server) = uri.servers.first() {
-        return Err(OpenError::Uri(UriError::Server(server.to_string())));
+/// Where it is.
+pub(crate) enum Place {
+    Nowhere,
+    At(PathBuf),
+}
+
+impl Place {
+    /// Understands `uri`.
+    pub(crate) fn from_uri(uri: &RegistryUri) -> Result<Self, UriError> {
+        if let Some(server) = uri.servers.first() {
+            return Err(UriError::Server(server.to_string()));
+        }
+        uri.no_more_options(&[])?;
+        Ok(if uri.path.is_empty() { Self::Nowhere } else { Self::At(PathBuf::from(&uri.path)) })
     }
-    uri.no_more_options(&[])?;
+}
+
+/// Opens the registry. Blocks on the disk.
+pub(crate) fn build(place: Place, board: &StatusBoard) -> Result<(Arc<dyn Registry>, Driver), OpenError> {
     let refused = |why: String| OpenError::Embedded { why };
-    let (data_dir, throw_away) = match uri.path.as_str() {
-        "" => {
+    let (data_dir, throw_away) = match place {
+        Place::Nowhere => {
             let directory = tempfile::tempdir().map_err(|e| refused(format!("no directory for it: {e}")))?;
             (directory.path().to_owned(), Some(directory))
         }
-        path => (PathBuf::from(path), None),
+        Place::At(path) => (path, None),
     };
     let config = registry::Config { data_dir, warm_up: Duration::ZERO };
     let (registry, task) = registry::build(config, board).map_err(|e| refused(e.to_string()))?;

@@ -96,5 +96,5 @@ pub mod uri;
 #[cfg(feature = "zookeeper")]
 pub mod zookeeper;
 
-pub use backend::{Driver, Options, build, build_with};
+pub use backend::{Driver, Options, build, build_with, check};
 pub use naming::{Naming, OpenError, Registered, Watch};

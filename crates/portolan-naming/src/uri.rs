@@ -135,6 +135,7 @@ impl RegistryUri {
             "ms" => Some(1),
             "s" => Some(1000),
             "m" => Some(60_000),
+            "h" => Some(3_600_000),
             _ => None,
         };
         let value = number.parse::<u64>().ok().zip(unit).and_then(|(number, unit)| number.checked_mul(unit));

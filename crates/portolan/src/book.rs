@@ -8,10 +8,7 @@ use portolan_naming::uri::RegistryUri;
 use runtime::{Shutdown, StatusBoard};
 
 use crate::failure::Failure;
-use crate::settings::{Config, OnExit};
-
-/// The setting that means the registry in this process.
-const EMBEDDED: &str = "embedded:";
+use crate::settings::{Config, EMBEDDED, OnExit};
 
 /// In the data directory: what was last known of a cluster.
 const LAST_KNOWN: &str = "last-known.json";

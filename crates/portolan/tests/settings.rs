@@ -39,6 +39,47 @@ fn config_check() {
 }
 
 #[test]
+fn registries_that_there_are_not() {
+    check("registry.uri = 'embedded:'", &[], 0, "ok: 0 routes\n");
+    check("registry.uri = 'consul://a,b?ttl=1m'", &[], 0, "ok: 0 routes\n");
+    let wrong = |uri: &str, why: &str| {
+        check("", &["--registry", uri], 2, &format!("portolan: --registry: {why}\n"));
+        let file = format!("[registry]\nuri = '{uri}'");
+        check(&file, &[], 1, &format!("portolan: p.toml:2: registry.uri: {why}\n"));
+    };
+    wrong("etcd://u:secret@a?tll=1s", "unknown option \"tll\"; etcd:// knows layout, ttl, grace, timeout");
+    wrong("etcd://u:secret@a:99999", "\"a:99999\" is no server; write host, host:port or [ipv6]:port");
+    wrong("consul://a?ttl=often", "option ttl=\"often\": write for example 10s or 1m30s");
+    wrong("embedded:/x", "embedded: takes no path; where its book is kept is the setting data_dir");
+    let all = "embedded, consul, consul-tls, consul-unix, consulkv, consulkv-tls, consulkv-unix, portolan, etcd, \
+               etcd-tls, zookeeper, zookeeper-tls";
+    wrong("nope://a", &format!("no registry is called \"nope\"; there are {all}"));
+}
+
+/// The programs know what there is; the guide is to say it.
+#[test]
+fn the_guide_names_every_option_of_every_registry() {
+    let guide = include_str!("../../../docs/guide/registries.md");
+    let sections = [
+        ("Consul", "consul-tls://a?no=1"),
+        ("Consul", "consulkv-tls://a/path?no=1"),
+        ("Portolan", "portolan://a?no=1"),
+        ("ZooKeeper", "zookeeper-tls://a?ca=x&no=1"),
+        ("etcd", "etcd-tls://a?no=1"),
+    ];
+    for (name, uri) in sections {
+        let output = run(&["config", "check", "--registry", uri]);
+        let said = String::from_utf8(output.stderr).unwrap();
+        let known = said.trim_end().split_once(":// knows ").unwrap().1;
+        let (_, section) = guide.split_once(&format!("\n## {name}\n")).unwrap();
+        let section = section.split("\n## ").next().unwrap();
+        for option in known.split(", ") {
+            assert!(section.contains(&format!("`{option}`")), "{name}: {option}");
+        }
+    }
+}
+
+#[test]
 fn up_refuses_what_config_check_refuses() {
     let output = run(&["up", "--proxy", "nowhere"]);
     assert_eq!(output.status.code(), Some(2));

@@ -91,9 +91,9 @@ pub(super) fn time(
     least: Duration,
 ) -> Result<Duration, UriError> {
     let Some(text) = uri.take(name) else { return Ok(unless_said) };
-    let said: GoDuration = text
-        .parse()
-        .map_err(|bad: consul_api::DurationError| UriError::nonsense(name, &text, bad.to_string()))?;
+    let bad =
+        |_: consul_api::DurationError| UriError::nonsense(name, &text, "write for example 10s or 1m30s");
+    let said: GoDuration = text.parse().map_err(bad)?;
     let said = if said == GoDuration(0) { Some(Duration::ZERO) } else { said.positive() };
     match said {
         Some(said) if said >= least && said <= Duration::from_secs(86_400) => Ok(said),
@@ -157,7 +157,7 @@ mod tests {
             let got = read(uri, &[]).map(|_| "taken".to_owned()).unwrap_or_else(|e| e);
             assert!(got.starts_with(expect), "{got:?} should start with {expect:?}");
         }
-        check("consul://a?ttl=1", "option ttl=\"1\": time: missing unit");
+        check("consul://a?ttl=1", "option ttl=\"1\": write for example 10s or 1m30s");
         check("consul://a?ttl=1ms", "option ttl=\"1ms\": must be from 1s to 24h");
         check("consul://a?ttl=-5s", "option ttl=\"-5s\": must be from 1s to 24h");
         check("consul://a?deregister_after=10s", "option deregister_after=\"10s\": must be from 60s to 24h");

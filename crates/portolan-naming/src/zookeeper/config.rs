@@ -203,10 +203,7 @@ mod tests {
             "zookeeper://a?session_timeout=1",
             r#"option session_timeout="1": write for example 10s or 500ms"#,
         );
-        check(
-            "zookeeper://a?session_timeout=2h",
-            r#"option session_timeout="2h": write for example 10s or 500ms"#,
-        );
+        check("zookeeper://a?session_timeout=2h", r#"option session_timeout="2h": it is from 1s to 3600s"#);
         check("zookeeper://a?session_timeout=1ms", r#"option session_timeout="1ms": it is from 1s to 3600s"#);
         check(
             "zookeeper://a?ttl=1s",

@@ -7,6 +7,9 @@ use std::time::Duration;
 use registrator::desired::TagsTemplate;
 use routing::{Policy, RouteSpec};
 
+/// `registry.uri` of the registry in this process.
+pub(crate) const EMBEDDED: &str = "embedded:";
+
 /// All that `portolan up` needs to know.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Config {

@@ -17,7 +17,7 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-pub(crate) use config::{Config, OnExit};
+pub(crate) use config::{Config, EMBEDDED, OnExit};
 pub(crate) use environment::Environment;
 pub(crate) use flags::Flags;
 use flaw::hint;

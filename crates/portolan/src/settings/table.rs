@@ -318,7 +318,7 @@ pub(crate) const SETTINGS: &[Setting] = &[
         kind: Kind::Text,
         fallback: Fallback::Is("embedded:"),
         about: "Which registry all roles share: `embedded:`, the one in this process, or a cluster's, as `etcd://a:2379,b:2379/services`.",
-        put: |config, text| put(&mut config.registry.uri, &super::value::filled(text)?),
+        put: |config, text| put(&mut config.registry.uri, &super::value::registry(text)?),
     },
     Setting {
         key: "registry.warm_up",

@@ -5,10 +5,11 @@ use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use portolan_naming::OpenError;
 use registrator::Deregister;
 use routing::Policy;
 
-use super::config::OnExit;
+use super::config::{EMBEDDED, OnExit};
 use super::table::{DEREGISTER, ON_EXIT, POLICIES};
 
 /// The longest time any setting takes; keeps sums with a clock far from their limits.
@@ -56,6 +57,26 @@ pub(super) fn within(text: &str, range: RangeInclusive<usize>) -> Result<usize, 
 /// Reads a text that must not be empty.
 pub(super) fn filled(text: &str) -> Result<String, String> {
     if text.trim().is_empty() { Err("is empty".to_owned()) } else { String::parse(text) }
+}
+
+/// Reads the URI of a registry that there is.
+pub(super) fn registry(text: &str) -> Result<String, String> {
+    let uri = filled(text)?;
+    if uri == EMBEDDED {
+        return Ok(uri);
+    }
+    if uri.starts_with(EMBEDDED) {
+        return Err(format!("{EMBEDDED} takes no path; where its book is kept is the setting data_dir"));
+    }
+    // What is wrong is told without the secrets that are in it.
+    portolan_naming::check(&uri).map(|()| uri).map_err(|error| match error {
+        OpenError::Scheme { scheme, known } => {
+            let known = known.split(", ").filter(|known| *known != "embedded");
+            let known = ["embedded"].into_iter().chain(known).collect::<Vec<_>>().join(", ");
+            OpenError::Scheme { scheme, known }.to_string()
+        }
+        error => error.to_string(),
+    })
 }
 
 /// Reads an address to listen on; `off` is none.
