@@ -8,6 +8,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use futures_util::FutureExt;
@@ -63,6 +65,8 @@ pub(super) struct Session<'a> {
     fresh: bool,
     backoff: Backoff,
     writing: FuturesUnordered<Written>,
+    /// How many looks and writes have come to an end.
+    answers: Arc<AtomicU64>,
     /// The path that the previous event said was changed.
     previous: Option<String>,
 }
@@ -99,6 +103,7 @@ impl<'a> Session<'a> {
             fresh: false,
             backoff: Backoff::new(Duration::from_millis(100), Duration::from_secs(2)),
             writing: FuturesUnordered::new(),
+            answers: Arc::default(),
             previous: None,
         }
     }
@@ -106,9 +111,10 @@ impl<'a> Session<'a> {
     /// Runs until the connection to `server` ends.
     pub(super) async fn run(mut self, server: &str, shutdown: &Shutdown) -> End {
         let (client, config) = (self.client.clone(), self.work.config.clone());
+        let answers = Arc::clone(&self.answers);
         let end = tokio::select! {
             end = self.serve(shutdown) => end,
-            () = silence(&client, server, &config) => {
+            () = silence(&client, server, &answers, &config) => {
                 tracing::info!(session = %client.session_id(), "zookeeper: the server answers nothing that it is asked");
                 End::Lost(SessionState::Disconnected)
             }
@@ -135,8 +141,14 @@ impl<'a> Session<'a> {
                     return End::Shutdown;
                 }
                 event = changed(&mut self.watcher) => if let Some(end) = self.event(event) { return end },
-                look = looked(&mut self.reading) => self.seen(look),
-                Some((id, attempt, outcome)) = self.writing.next() => self.tried(&id, attempt, outcome),
+                look = looked(&mut self.reading) => {
+                    self.answers.fetch_add(1, Ordering::Relaxed);
+                    self.seen(look);
+                }
+                Some((id, attempt, outcome)) = self.writing.next() => {
+                    self.answers.fetch_add(1, Ordering::Relaxed);
+                    self.tried(&id, attempt, outcome);
+                }
                 Some(job) = self.work.commands.recv(), if self.work.jobs.count() < JOBS_LIMIT => {
                     let id = job.wish.id().clone();
                     self.work.jobs.push(job);
