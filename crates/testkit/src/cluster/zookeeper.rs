@@ -162,7 +162,8 @@ impl ZooKeeper {
         let home = self.home(n);
         let mut lines = vec![
             "tickTime=500".to_owned(),
-            "initLimit=20".to_owned(),
+            // An election that goes wrong, as one in ten does when a leader vanishes, is begun anew after these.
+            "initLimit=10".to_owned(),
             "syncLimit=8".to_owned(),
             format!("dataDir={}", home.display()),
             format!("clientPortAddress={}", self.servers.host(n)),
