@@ -129,7 +129,7 @@ pub(crate) const SETTINGS: &[Setting] = &[
         kind: Kind::Text,
         fallback: Fallback::Is("info"),
         about: "What to log to stderr: off, error, warn, info, debug or trace; also per part, as in \
-                `info,registrator=debug`.",
+                `info,registrator=debug`. The ZooKeeper client has a line for every attempt, with `debug` or `zookeeper_client=warn`.",
         put: |config, text| {
             crate::log::parse(text)?;
             put(&mut config.log, text)
