@@ -31,8 +31,7 @@ use super::tls;
 const ANSWER_LIMIT: usize = 64 * 1024 * 1024;
 /// How long to wait for a connection.
 const CONNECT_LIMIT: Duration = Duration::from_secs(2);
-/// How long the kernel goes on sending what the other side does not take: no longer than somebody waits for the answer. A
-/// registration that an agent is handed once it is reached again, long after it was given up, would bring back the dead.
+/// How long the kernel goes on sending what the other side does not take: no longer than somebody waits for the answer.
 #[cfg(target_os = "linux")]
 const UNTAKEN_LIMIT_MS: u32 = 3_000;
 /// How many idle lines are kept to one server.
@@ -108,6 +107,9 @@ impl Server {
             Target::Tcp { host, port } => {
                 let stream = TcpStream::connect((host.as_str(), *port)).await?;
                 stream.set_nodelay(true)?;
+                // What is given up is not sent any more: a registration that an agent is handed once it is reached again, after
+                // it was told to let go of that very instance, would bring back the dead.
+                stream.set_zero_linger()?;
                 #[cfg(target_os = "linux")]
                 rustix::net::sockopt::set_tcp_user_timeout(&stream, UNTAKEN_LIMIT_MS)?;
                 match &self.tls {
@@ -329,5 +331,32 @@ impl Lines {
 
     pub(super) fn server(&self) -> &Arc<Server> {
         &self.server
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::AsyncReadExt;
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    /// Longer than what the kernels of both sides take without anybody reading.
+    const LONG: usize = 32 << 20;
+
+    #[tokio::test]
+    async fn what_is_given_up_is_not_sent_later() {
+        let agent = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = agent.local_addr().unwrap().port();
+        let target = Target::Tcp { host: "127.0.0.1".to_owned(), port };
+        let reach = Reach { servers: vec![target], token: None, tls: None };
+        let lines = Lines::new(Server::all(&reach).remove(0));
+        let ask = Ask::put("/v1/agent/service/register", vec![b' '; LONG]);
+        let (given_up, accepted) = tokio::join!(lines.ask(&ask, Duration::from_millis(200)), agent.accept());
+        assert!(matches!(given_up, Err(Trouble::Unreachable(_))), "{given_up:?}");
+        let mut all = Vec::new();
+        let end = accepted.unwrap().0.read_to_end(&mut all).await;
+        assert_eq!(end.map_err(|error| error.kind()), Err(io::ErrorKind::ConnectionReset));
+        assert!(all.len() < LONG, "{} bytes came", all.len());
     }
 }
