@@ -37,6 +37,10 @@ const WRITING_LIMIT: usize = 256;
 /// How long removing what is held may take at shutdown.
 const FAREWELL: Duration = Duration::from_secs(2);
 
+/// How long the base and its watch may take. A server that comes upon the end of a session just as its owner returns to it may
+/// answer signs of life and even a `sync`, and never the first write.
+const WATCHING: Duration = Duration::from_secs(2);
+
 /// How often a write is planned anew because somebody else wrote at the same time.
 const CONFLICTS_LIMIT: u32 = 20;
 
@@ -127,7 +131,14 @@ impl<'a> Session<'a> {
     async fn serve(&mut self, shutdown: &Shutdown) -> End {
         tokio::select! {
             () = shutdown.triggered() => return End::Shutdown,
-            watching = self.watch() => if let Err(state) = watching { return End::Lost(state) },
+            watching = timeout(WATCHING, self.watch()) => match watching {
+                Ok(Ok(())) => {}
+                Ok(Err(state)) => return End::Lost(state),
+                Err(_) => {
+                    tracing::info!(session = %self.client.session_id(), "zookeeper: the server takes no watch");
+                    return End::Lost(SessionState::Disconnected);
+                }
+            },
         }
         loop {
             self.look();
