@@ -39,7 +39,7 @@ const FAREWELL: Duration = Duration::from_secs(2);
 
 /// How long the base and its watch may take. A server that comes upon the end of a session just as its owner returns to it may
 /// answer signs of life and even a `sync`, and never the first write.
-const WATCHING: Duration = Duration::from_secs(2);
+const WATCHING: Duration = Duration::from_secs(5);
 
 /// How often a write is planned anew because somebody else wrote at the same time.
 const CONFLICTS_LIMIT: u32 = 20;
