@@ -3,11 +3,11 @@
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
+use futures_util::future::select_all;
 use portolan_model::{Guard, Incarnation, InstanceId};
 use testkit::cluster::Cluster;
 use testkit::cluster::zookeeper::ZooKeeper;
 use testkit::wait::until;
-use tokio::task::JoinSet;
 use zookeeper_client::Client;
 
 use super::support::{Dying, Opened, PATIENCE, Seen, instance, settle};
@@ -30,17 +30,12 @@ const ASKED: Duration = Duration::from_millis(200);
 
 /// When a quorum answers: a new session is one's to agree on.
 async fn quorum(authorities: String) -> Instant {
-    let mut asking = JoinSet::new();
-    for server in authorities.split(',').map(str::to_owned) {
-        asking.spawn(async move {
-            let ask = || Client::connector().with_connection_timeout(ASKED).with_fail_eagerly();
-            while ask().connect(&server).await.is_err() {
-                tokio::time::sleep(ASKED / 10).await;
-            }
-            Instant::now()
-        });
-    }
-    asking.join_next().await.unwrap().unwrap()
+    let ask = || Client::connector().with_connection_timeout(ASKED).with_fail_eagerly();
+    let asking = authorities.split(',').map(str::to_owned).map(|server| {
+        Box::pin(until(PATIENCE, "a session", async move || ask().connect(&server).await.is_ok()))
+    });
+    select_all(asking).await;
+    Instant::now()
 }
 
 /// Two registrants with 200 instances, and three who watch: each of them and a bystander.
