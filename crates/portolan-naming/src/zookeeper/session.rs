@@ -8,14 +8,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use futures_util::FutureExt;
 use futures_util::stream::{self, FuturesUnordered, StreamExt};
 use portolan_model::{Change, InstanceId, RegistryError};
 use runtime::{Backoff, Shutdown};
+use tokio::sync::watch;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 use zookeeper_client::{
     AddWatchMode, Client, Error, EventType, PersistentWatcher, SessionState, WatchedEvent,
@@ -36,10 +35,6 @@ const WRITING_LIMIT: usize = 256;
 
 /// How long removing what is held may take at shutdown.
 const FAREWELL: Duration = Duration::from_secs(2);
-
-/// How long the base and its watch may take. A server that comes upon the end of a session just as its owner returns to it may
-/// answer signs of life and even a `sync`, and never the first write.
-const WATCHING: Duration = Duration::from_secs(5);
 
 /// How often a write is planned anew because somebody else wrote at the same time.
 const CONFLICTS_LIMIT: u32 = 20;
@@ -69,8 +64,8 @@ pub(super) struct Session<'a> {
     fresh: bool,
     backoff: Backoff,
     writing: FuturesUnordered<Written>,
-    /// How many looks and writes have come to an end.
-    answers: Arc<AtomicU64>,
+    /// How much has come to an end: the watch, looks, writes.
+    answers: watch::Sender<u64>,
     /// The path that the previous event said was changed.
     previous: Option<String>,
 }
@@ -107,7 +102,7 @@ impl<'a> Session<'a> {
             fresh: false,
             backoff: Backoff::new(Duration::from_millis(100), Duration::from_secs(2)),
             writing: FuturesUnordered::new(),
-            answers: Arc::default(),
+            answers: watch::Sender::default(),
             previous: None,
         }
     }
@@ -115,10 +110,10 @@ impl<'a> Session<'a> {
     /// Runs until the connection to `server` ends.
     pub(super) async fn run(mut self, server: &str, shutdown: &Shutdown) -> End {
         let (client, config) = (self.client.clone(), self.work.config.clone());
-        let answers = Arc::clone(&self.answers);
+        let answers = self.answers.subscribe();
         let end = tokio::select! {
             end = self.serve(shutdown) => end,
-            () = silence(&client, server, &answers, &config) => {
+            () = silence(&client, server, answers, &config) => {
                 tracing::info!(session = %client.session_id(), "zookeeper: the server answers nothing that it is asked");
                 End::Lost(SessionState::Disconnected)
             }
@@ -131,15 +126,9 @@ impl<'a> Session<'a> {
     async fn serve(&mut self, shutdown: &Shutdown) -> End {
         tokio::select! {
             () = shutdown.triggered() => return End::Shutdown,
-            watching = timeout(WATCHING, self.watch()) => match watching {
-                Ok(Ok(())) => {}
-                Ok(Err(state)) => return End::Lost(state),
-                Err(_) => {
-                    tracing::info!(session = %self.client.session_id(), "zookeeper: the server takes no watch");
-                    return End::Lost(SessionState::Disconnected);
-                }
-            },
+            watching = self.watch() => if let Err(state) = watching { return End::Lost(state) },
         }
+        self.answered();
         loop {
             self.look();
             let expiry = self.work.table.next_expiry();
@@ -153,11 +142,11 @@ impl<'a> Session<'a> {
                 }
                 event = changed(&mut self.watcher) => if let Some(end) = self.event(event) { return end },
                 look = looked(&mut self.reading) => {
-                    self.answers.fetch_add(1, Ordering::Relaxed);
+                    self.answered();
                     self.seen(look);
                 }
                 Some((id, attempt, outcome)) = self.writing.next() => {
-                    self.answers.fetch_add(1, Ordering::Relaxed);
+                    self.answered();
                     self.tried(&id, attempt, outcome);
                 }
                 Some(job) = self.work.commands.recv(), if self.work.jobs.count() < JOBS_LIMIT => {
@@ -194,6 +183,10 @@ impl<'a> Session<'a> {
                 }
             }
         }
+    }
+
+    fn answered(&self) {
+        self.answers.send_modify(|answers| *answers += 1);
     }
 
     fn event(&mut self, event: WatchedEvent) -> Option<End> {
