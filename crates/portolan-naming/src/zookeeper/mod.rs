@@ -92,7 +92,7 @@ impl Handle {
             return Ok(());
         }
         let filled = timeout(self.patience, self.mirror.reached(Revision::default())).await;
-        filled.map_err(|_| unavailable("zookeeper was not reached yet"))
+        filled.map_err(|_| unavailable("zookeeper was not read yet"))
     }
 }
 

@@ -178,7 +178,8 @@ impl<'a> Session<'a> {
                     return Err(self.client.state());
                 }
                 Err(error) => {
-                    tracing::debug!(%error, "zookeeper: watching failed");
+                    self.answered();
+                    self.failed("watching", &error);
                     sleep(self.backoff.next(fastrand::u64(..))).await;
                 }
             }
@@ -187,6 +188,14 @@ impl<'a> Session<'a> {
 
     fn answered(&self) {
         self.answers.send_modify(|answers| *answers += 1);
+    }
+
+    /// What is refused stays so until somebody changes ZooKeeper or our settings, and is told to people; the rest passes.
+    fn failed(&self, what: &str, error: &Error) {
+        tracing::debug!(%error, "zookeeper: {what} failed");
+        if !wire::is_loss(error) {
+            self.work.away(&format!("{what} failed: {error}"));
+        }
     }
 
     fn event(&mut self, event: WatchedEvent) -> Option<End> {
@@ -258,7 +267,7 @@ impl<'a> Session<'a> {
                 self.work.respect_others(ids);
             }
             Err(error) => {
-                tracing::debug!(%error, "zookeeper: reading failed");
+                self.failed("reading", &error);
                 return self.doubt();
             }
         }

@@ -97,7 +97,7 @@ async fn nobody_there_is_said_and_waited_for() {
     let opened = Opened::at(&format!("zookeeper://127.0.0.1:{port}/s?timeout=300ms"));
     let unavailable = |error: portolan_model::RegistryError| error.to_string();
     let listed = opened.registry.list().await.map_err(unavailable);
-    assert_eq!(listed, Err("registry unavailable: zookeeper was not reached yet".to_owned()));
+    assert_eq!(listed, Err("registry unavailable: zookeeper was not read yet".to_owned()));
     let registered = opened.registry.register(instance("web", 1)).await.map_err(unavailable);
     assert_eq!(registered, Err("registry unavailable: zookeeper does not answer in time".to_owned()));
     let report = opened.report();

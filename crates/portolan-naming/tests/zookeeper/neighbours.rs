@@ -144,7 +144,12 @@ async fn credentials_protect_what_is_registered() {
     private.registry.register(instance("web", 1)).await.unwrap();
     let client = Client::connect(&ensemble.authorities()).await.unwrap();
     assert_eq!(client.list_children("/p").await, Err(Error::NoAuth));
-    for opened in [owner, stranger, colleague, private] {
+    let outsider =
+        Opened::at(&format!("zookeeper://team:guessed@{}/p?timeout=300ms", ensemble.authorities()));
+    outsider.until_report("/p: reading failed: not authorized").await;
+    let unread = Err(RegistryError::Unavailable("zookeeper was not read yet".into()));
+    assert_eq!(outsider.registry.list().await, unread);
+    for opened in [owner, stranger, colleague, private, outsider] {
         opened.close().await;
     }
 }
