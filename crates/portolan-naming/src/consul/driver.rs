@@ -59,6 +59,8 @@ enum Event {
     Command(Job),
     Seen(Seen),
     Task(Told),
+    /// A server that is looked at as an agent to register with is none.
+    Unmet,
     Time,
 }
 
@@ -96,6 +98,7 @@ impl Driver {
         let Self { config, mirror, mut commands, reporter, keys: _ } = self;
         let (events, mut seen) = mpsc::channel(256);
         let mut loop_ = Loop::new(config, mirror, reporter, events);
+        let mut unmet = loop_.unmet.subscribe();
         loop_.seek(0);
         loop {
             loop_.dispatch();
@@ -113,6 +116,7 @@ impl Driver {
                     Some(_) | None => continue,
                 },
                 Some(job) = commands.recv(), if loop_.desk.waiting() < WAITING => Event::Command(job),
+                Ok(()) = unmet.changed() => Event::Unmet,
                 () = sleep_until(due) => Event::Time,
             };
             loop_.handle(event);
@@ -151,6 +155,8 @@ struct Loop {
     contact: Option<Contact>,
     /// Servers that were the home, until they answer again.
     away: watch::Sender<BTreeSet<At>>,
+    /// What is wrong with servers as a home, while one is looked for.
+    unmet: watch::Sender<BTreeMap<At, String>>,
     /// What asks the home whether it lives.
     pulse: Option<AbortHandle>,
     /// The last word of somebody who refused; until something succeeds.
@@ -186,6 +192,7 @@ impl Loop {
             read_since: None,
             contact: None,
             away: watch::Sender::default(),
+            unmet: watch::Sender::default(),
             pulse: None,
             refused: None,
         }
@@ -239,6 +246,7 @@ impl Loop {
             Event::Task(Told::LetGo { id, at, trouble }) => {
                 self.desk.has_let_go(&id, at, trouble.as_ref(), Instant::now());
             }
+            Event::Unmet => self.report(),
             Event::Task(Told::Nothing) | Event::Time => {}
         }
     }
@@ -355,7 +363,8 @@ impl Loop {
     }
 
     fn broken(&mut self, why: String, again: bool) {
-        if let Some(session) = &self.session {
+        // What never worked is in the status; here it would be said every second.
+        if let Some(session) = self.session.as_ref().filter(|_| self.read_since.is_some()) {
             tracing::info!(server = %session.server(), why, "reading goes on elsewhere or anew");
         }
         self.read_no_more();
@@ -398,6 +407,9 @@ impl Loop {
                 let at = self.servers[home.at].server();
                 (State::Running, format!("reading {}, registering at {at}", session.server()))
             }
+            (Some(session), None) if let Some(why) = self.homeless() => {
+                (State::Degraded, format!("reading {}, and nobody to register with: {why}", session.server()))
+            }
             (None, _) | (_, None) => match &self.trouble {
                 Some(why) => (State::Degraded, self.mirror.meanwhile(why)),
                 None => return,
@@ -408,7 +420,10 @@ impl Loop {
             kept => format!("{detail}; {kept} instances vanished and are kept for a while"),
         };
         if self.reporter.say(state, detail.clone()) {
-            tracing::info!(?state, detail, "registry");
+            match state {
+                State::Degraded => tracing::warn!(detail, "the registry is away, or of little use"),
+                _ => tracing::info!(detail, "the registry is at work"),
+            }
         }
     }
 

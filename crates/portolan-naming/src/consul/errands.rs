@@ -126,17 +126,26 @@ pub(super) async fn unless_away(
 }
 
 /// Asks all servers who they are, until one answers. Where there is a choice, it is one that reaches a leader: what others
-/// are asked for they hand to a leader who may have vanished, and then answer nobody any more.
-pub(super) async fn seek(servers: Vec<Lines>, flavour: Flavour, from: At) -> Told {
-    let choosy = servers.len() > 1;
+/// are asked for they hand to a leader who may have vanished, and then answer nobody any more. `unmet` is told what is wrong
+/// with each.
+pub(super) async fn seek(
+    servers: Vec<Lines>,
+    flavour: Flavour,
+    from: At,
+    unmet: watch::Sender<BTreeMap<At, String>>,
+) -> Told {
+    let (choosy, unmet) = (servers.len() > 1, &unmet);
     let met = first(&servers, from, |at, server| async move {
         let mut backoff = Backoff::new(Duration::from_millis(100), SEEK_PAUSE);
         loop {
-            if let Ok(about) = about(server).await
-                && (!choosy || is_led(flavour, server).await)
-            {
-                return Told::Met { at, about, home: true };
-            }
+            let why = match about(server).await {
+                Ok(about) if !choosy || is_led(flavour, server).await => {
+                    return Told::Met { at, about, home: true };
+                }
+                Ok(_) => format!("{}: no leader answers it", server.server()),
+                Err(trouble) => trouble.with(server.server()),
+            };
+            unmet.send_if_modified(|unmet| unmet.insert(at, why.clone()) != Some(why));
             sleep(backoff.next(fastrand::u64(..))).await;
         }
     });

@@ -163,6 +163,10 @@ impl Following {
 }
 
 impl Asked {
+    fn broken(&self, why: &Trouble) -> Seen {
+        Seen::broken(&self.context.server, why)
+    }
+
     /// Asks for news. An error is what ends following.
     async fn about(
         &mut self,
@@ -175,10 +179,10 @@ impl Asked {
             ask.path += &format!("&filter={}", encoded(&filter));
         }
         let begun = Instant::now();
-        let answer = self.line.ask(&ask, limit).await.map_err(|trouble| Seen::broken(&trouble))?;
+        let answer = self.line.ask(&ask, limit).await.map_err(|trouble| self.broken(&trouble))?;
         let now = Instant::now();
         let rows = sight.reader.read(&answer.body);
-        let rows = rows.map_err(|error| Seen::broken(&Trouble::Nonsense(error.to_string())))?;
+        let rows = rows.map_err(|error| self.broken(&Trouble::Nonsense(error.to_string())))?;
         let brought = news(&rows, sight.cursor, sight.rows);
         sight.rows = rows.len();
         let moved = sight.cursor.advance(answer.index);

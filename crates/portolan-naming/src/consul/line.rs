@@ -81,6 +81,16 @@ pub(super) enum Trouble {
     Nonsense(String),
 }
 
+impl Trouble {
+    /// For people: what there was with which server.
+    pub(super) fn with(&self, server: &Server) -> String {
+        match self {
+            Self::Unreachable(why) => why.clone(),
+            Self::Refused { .. } | Self::Nonsense(_) => format!("{server}: {self}"),
+        }
+    }
+}
+
 impl Server {
     /// All servers, in the order given.
     pub(super) fn all(reach: &Reach) -> Vec<Arc<Self>> {

@@ -62,8 +62,8 @@ pub(super) enum Seen {
 
 impl Seen {
     /// Reading goes on elsewhere.
-    pub(super) fn broken(why: &Trouble) -> Self {
-        Self::Broken { why: why.to_string(), again: false }
+    pub(super) fn broken(server: &Server, why: &Trouble) -> Self {
+        Self::Broken { why: why.with(server), again: false }
     }
 }
 
@@ -165,7 +165,7 @@ impl Context {
     }
 
     pub(super) async fn broken(&self, why: &Trouble) {
-        self.see(Seen::broken(why)).await;
+        self.see(Seen::broken(&self.server, why)).await;
     }
 
     /// A query of the catalog, and how long its answer may take; one that waits so long for news, if it is somewhere.

@@ -96,8 +96,14 @@ async fn with_a_token() {
     works(&handle).await;
     handle.close().await;
     let stranger = open(&format!("consul://wrong@{}", cluster.authority(0)));
-    says(&stranger, State::Degraded, "403").await;
+    says(&stranger, State::Degraded, &format!("{}: answered 403: ACL not found", cluster.authority(0))).await;
     stranger.close().await;
+    // It may ask for the catalog, and is shown nothing of it.
+    let nobody = open(&format!("consul://{}", cluster.authority(0)));
+    says(&nobody, State::Degraded, "nobody to register with: ").await;
+    says(&nobody, State::Degraded, &format!("{}: answered 403: Permission denied", cluster.authority(0)))
+        .await;
+    nobody.close().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

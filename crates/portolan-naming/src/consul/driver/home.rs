@@ -1,5 +1,6 @@
 //! Finding, keeping and leaving the agent that registrations go to.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use consul_api::AgentSelf;
@@ -153,8 +154,17 @@ impl Loop {
         self.report();
     }
 
+    /// Why there is no agent to register with, once all were asked.
+    pub(super) fn homeless(&self) -> Option<String> {
+        let unmet = self.unmet.borrow();
+        let whys = || unmet.values().map(String::as_str).collect::<Vec<_>>().join("; ");
+        (unmet.len() == self.servers.len()).then(whys)
+    }
+
     /// Looks for an agent to register with, beginning with server `from`.
     pub(super) fn seek(&mut self, from: At) {
-        self.tasks.spawn(seek(self.servers.clone(), self.config.flavour, from % self.servers.len()));
+        self.unmet.send_modify(BTreeMap::clear);
+        let from = from % self.servers.len();
+        self.tasks.spawn(seek(self.servers.clone(), self.config.flavour, from, self.unmet.clone()));
     }
 }
