@@ -7,7 +7,9 @@ use std::process::Command;
 use std::time::Duration;
 
 use crate::http::{Address, Client, Payload};
-use crate::process::{Outcome, Running, alive, command_line, find, pids, signal, tail, tied, wait_for};
+use crate::process::{
+    Outcome, Running, alive, command_line, family, find, pids, signal, tail, tied, wait_for,
+};
 use crate::setup;
 use crate::workspace::Workspace;
 
@@ -202,11 +204,13 @@ impl Home {
             && command_line(pid).contains(&format!("{}/", self.0.display()))
     }
 
-    /// Ends what a dead engine leaves behind (containerd, its shims) and removes all data.
+    /// Ends what a dead engine leaves behind (containerd, its shims, what runs in containers) and removes all data.
     fn clear(&self) {
         let ours = || pids().into_iter().filter(|pid| self.owns(*pid) && alive(*pid)).collect::<Vec<_>>();
         for pid in ours() {
             println!("left by the engine, ending it: {}", command_line(pid));
+            // What runs in a container outlives its shim, and would keep its address on the bridge of the next engine.
+            family(pid).into_iter().filter(|one| !self.owns(*one)).for_each(|one| signal(one, "KILL"));
             signal(pid, "TERM");
         }
         if wait_for("", Duration::from_secs(5), || ours().is_empty()).is_err() {

@@ -293,7 +293,9 @@ impl<'a> Session<'a> {
         let now = self.lived();
         let changes = self.work.table.expire(now);
         self.work.show(changes);
-        self.work.present();
+        if self.fresh {
+            self.work.present();
+        }
     }
 
     fn advance_all(&mut self) {
