@@ -145,6 +145,8 @@ struct Loop {
     /// The index of the list, and whose it was.
     listed: Option<(At, u64)>,
     services: BTreeSet<ServiceName>,
+    /// Whether the list has nothing, not even Consul itself, which registers there.
+    blind: bool,
     /// Services not read yet in this session; `None` before the first list.
     unread: Option<BTreeSet<ServiceName>>,
     led: bool,
@@ -186,6 +188,7 @@ impl Loop {
             backoff: Backoff::new(Duration::from_millis(100), Duration::from_secs(2)),
             listed: None,
             services: BTreeSet::new(),
+            blind: false,
             unread: None,
             led: true,
             trouble: None,
@@ -302,6 +305,7 @@ impl Loop {
             self.desk.book.doubt_until(now + DOUBT);
             self.desk.history_is_over();
         }
+        self.blind = self.config.flavour == Flavour::Consul && listed.is_empty();
         // What is known and not listed is read until it is known to be gone: the list may be older than what was read.
         self.services = listed;
         self.services = self.followed();
@@ -397,7 +401,7 @@ impl Loop {
     fn report(&mut self) {
         let read = self.session.as_ref().filter(|_| self.unread.as_ref().is_some_and(BTreeSet::is_empty));
         let unled = self.session.as_ref().filter(|_| !self.led);
-        let (state, detail) = match (read, self.desk.home()) {
+        let (state, mut detail) = match (read, self.desk.home()) {
             _ if let Some(session) = unled => {
                 (State::Degraded, format!("no leader answers {}", session.server()))
             }
@@ -415,10 +419,12 @@ impl Loop {
                 None => return,
             },
         };
-        let detail = match self.desk.book.kept() {
-            0 => detail,
-            kept => format!("{detail}; {kept} instances vanished and are kept for a while"),
-        };
+        if read.is_some() && self.blind {
+            detail += "; the catalog shows nothing, not even Consul: the token may not read services";
+        }
+        if let kept @ 1.. = self.desk.book.kept() {
+            detail += &format!("; {kept} instances vanished and are kept for a while");
+        }
         if self.reporter.say(state, detail.clone()) {
             match state {
                 State::Degraded => tracing::warn!(detail, "the registry is away, or of little use"),

@@ -103,6 +103,7 @@ async fn with_a_token() {
     says(&nobody, State::Degraded, "nobody to register with: ").await;
     says(&nobody, State::Degraded, &format!("{}: answered 403: Permission denied", cluster.authority(0)))
         .await;
+    says(&nobody, State::Degraded, "the token may not read services").await;
     nobody.close().await;
 }
 
