@@ -114,12 +114,18 @@ impl Servers {
     }
 }
 
-/// What the first of them has said: for whoever waits in vain.
+/// What each of them has said last: for whoever waits in vain.
 impl fmt::Debug for Servers {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let log = self.log(0);
-        let said = fs::read_to_string(&log).unwrap_or_default();
-        write!(f, "{} servers, the first of which says in {}:\n{said}", self.size(), log.display())
+        const LINES: usize = 20;
+        for n in 0..self.size() {
+            writeln!(f, "server {n}{}:", if self.runs(n) { "" } else { ", not started" })?;
+            let said = fs::read_to_string(self.log(n)).unwrap_or_default();
+            // Of Java's traces only what happened.
+            let lines: Vec<_> = said.lines().filter(|line| !line.starts_with("\tat ")).collect();
+            lines[lines.len().saturating_sub(LINES)..].iter().try_for_each(|line| writeln!(f, "  {line}"))?;
+        }
+        Ok(())
     }
 }
 
