@@ -10,6 +10,7 @@ use std::thread;
 use process::{Process, Up, command, run, until};
 use serde_json::Value;
 use tempfile::TempDir;
+use testkit::ports::free_ports;
 
 fn dir() -> TempDir {
     tempfile::tempdir().unwrap()
@@ -246,8 +247,8 @@ fn words(line: &str) -> Vec<String> {
 
 #[test]
 fn nobody_there_is_said_in_one_line() {
-    let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    let output = command(&["services"]).env("PORTOLAN_HTTP_ADDR", free.to_string()).output().unwrap();
+    let free = format!("127.0.0.1:{}", free_ports(1)[0]);
+    let output = command(&["services"]).env("PORTOLAN_HTTP_ADDR", &free).output().unwrap();
     assert_eq!(output.status.code(), Some(1));
     let said = String::from_utf8(output.stderr).unwrap();
     assert!(

@@ -6,8 +6,8 @@
 //! **Must not know**: any crate it helps to test.
 //! **Start at**: [`upstream`] (instances that misbehave on demand), [`wire`] (a client without a codec),
 //! [`registry_battery`] and [`key_value_battery`] (what every `Registry` and every `KeyValue` must do), [`cluster`] (real
-//! servers, and their faults; programs of others that share them with us), [`wait`] (until something is so), [`memory_registry`] and [`memory_key_value`]
-//! (the simplest ones).
+//! servers, and their faults; programs of others that share them with us), [`ports`] (that nobody else gets), [`wait`]
+//! (until something is so), [`memory_registry`] and [`memory_key_value`] (the simplest ones).
 
 pub mod cluster;
 pub mod key_value_battery;
@@ -15,6 +15,7 @@ pub mod key_value_faults;
 pub mod memory_key_value;
 pub mod memory_registry;
 pub mod naming_battery;
+pub mod ports;
 pub mod registry_battery;
 pub mod upstream;
 pub mod wait;

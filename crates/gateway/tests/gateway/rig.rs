@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a failed precondition ends the test")]
 
 use std::future::Future;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,6 +15,7 @@ use portolan_model::{
 use routing::BrokenRoute;
 use runtime::{Shutdown, ShutdownTrigger, StatusBoard};
 use testkit::memory_registry::MemoryRegistry;
+use testkit::ports::free_ports;
 use testkit::upstream::{Behaviour, Upstream};
 use testkit::wire::{Client, Message};
 use tokio::task::JoinHandle;
@@ -148,6 +149,5 @@ pub(crate) fn registration(service: &str, id: &str, address: SocketAddr) -> Regi
 
 /// A loopback address where nobody listens.
 pub(crate) fn nobody() -> SocketAddr {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    listener.local_addr().unwrap()
+    (Ipv4Addr::LOCALHOST, free_ports(1)[0]).into()
 }

@@ -117,7 +117,7 @@ async fn another_data_centre_can_only_be_read() {
 
 #[tokio::test(start_paused = true)]
 async fn when_nobody_is_there() {
-    let port = testkit::cluster::process::free_ports(1)[0];
+    let port = testkit::ports::free_ports(1)[0];
     let handle = open(&format!("consul://127.0.0.1:{port}"));
     let unavailable = Err(RegistryError::Unavailable("its catalog could not be read yet".into()));
     assert_eq!(handle.registry.find(name("web"), Filter::default()).await.map(|_| ()), unavailable);

@@ -11,6 +11,7 @@ use portolan_model::{KeyValue, Registry};
 use runtime::{Shutdown, ShutdownTrigger, StatusBoard};
 use testkit::memory_key_value::MemoryKeyValue;
 use testkit::memory_registry::MemoryRegistry;
+use testkit::ports::free_ports;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
@@ -36,14 +37,14 @@ struct Face {
 }
 
 impl Face {
-    /// Over `book`, on a port of its own or the one given.
+    /// Over `book`, on the port given or, if that is 0, one of its own.
     fn start(book: MemoryRegistry, port: u16) -> Self {
         Self::over(Arc::new(book.clone()), Arc::new(MemoryKeyValue::default()), book, port)
     }
 
     fn over(served: Arc<dyn Registry>, keys: Arc<dyn KeyValue>, book: MemoryRegistry, port: u16) -> Self {
         let config = Config {
-            listen: (Ipv4Addr::LOCALHOST, port).into(),
+            listen: (Ipv4Addr::LOCALHOST, if port == 0 { free_ports(1)[0] } else { port }).into(),
             node: "here".to_owned(),
             node_address: Ipv4Addr::LOCALHOST.into(),
             datacenter: "dc1".to_owned(),
@@ -131,8 +132,7 @@ async fn a_face_that_forgets_what_was_registered_since_it_was_read_empties_nothi
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_portolan_that_has_not_read_its_own_registry_is_left() {
-    let nobody = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap().local_addr().unwrap();
-    let away = handle::open(&format!("consul://{nobody}"));
+    let away = handle::open(&format!("consul://127.0.0.1:{}", free_ports(1)[0]));
     let blind = Face::over(
         Arc::clone(&away.registry),
         Arc::new(MemoryKeyValue::default()),

@@ -93,7 +93,7 @@ async fn registrations_are_seen_soon() {
 
 #[tokio::test]
 async fn nobody_there_is_said_and_waited_for() {
-    let port = testkit::cluster::process::free_ports(1)[0];
+    let port = testkit::ports::free_ports(1)[0];
     let opened = Opened::at(&format!("zookeeper://127.0.0.1:{port}/s?timeout=300ms"));
     let unavailable = |error: portolan_model::RegistryError| error.to_string();
     let listed = opened.registry.list().await.map_err(unavailable);

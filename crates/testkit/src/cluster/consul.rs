@@ -9,8 +9,8 @@ use std::thread;
 use std::time::Duration;
 
 use super::net::Net;
-use super::process::free_ports;
 use super::servers::{Cluster, Servers, in_memory};
+use crate::ports::free_ports;
 use crate::wait::until_blocking;
 
 /// What a server cannot answer without a leader.

@@ -6,8 +6,8 @@ use std::process::{Command, Output};
 use std::time::Duration;
 
 use super::net::Net;
-use super::process::free_ports;
 use super::servers::{Cluster, Servers};
+use crate::ports::free_ports;
 use crate::wait::until_blocking;
 
 /// How long members may take to agree on a leader.

@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::net::Net;
-use super::process::free_ports;
 use super::servers::{Cluster, Servers, in_memory};
+use crate::ports::free_ports;
 use crate::wait::until_blocking;
 
 /// How long servers may take to agree on a leader.
