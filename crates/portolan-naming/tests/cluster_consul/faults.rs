@@ -68,8 +68,15 @@ impl Stage {
     async fn recovered(&self, what: &str, running: &[usize]) {
         let cluster = &self.cluster;
         let listed = || is_complete(cluster, running[0]);
-        let registered =
-            || running.iter().map(|n| registered(cluster, *n)).sum::<Option<usize>>() == Some(200);
+        let wrong = Mutex::new(Vec::new());
+        let registered = || {
+            let held: Vec<_> = running.iter().map(|n| registered(cluster, *n)).collect();
+            let right = held.iter().copied().sum::<Option<usize>>() == Some(200);
+            if !right {
+                *wrong.lock().unwrap() = held;
+            }
+            right
+        };
         let seen = || self.watcher.sees(|view| counts(view) == (200, 200));
         let led: Vec<_> = running.iter().map(|n| cluster.asks_its_leader(*n)).collect();
         let mut facts: Vec<Fact<'_>> = vec![&listed, &registered, &seen];
@@ -88,7 +95,7 @@ impl Stage {
         );
         assert_eq!(self.watcher.emptied(), []);
         let last = listed.max(registered).max(seen);
-        assert!(last <= SOON, "{what}: {listed:?}, {registered:?}, {seen:?}");
+        assert!(last <= SOON, "{what}: {listed:?}, {registered:?}, {seen:?}; agents held {wrong:?} before");
     }
 
     /// Waits until a leader answers one of the servers that can be reached, then until an instance can be registered anew, and

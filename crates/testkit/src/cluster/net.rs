@@ -2,20 +2,26 @@
 //!
 //! The switch has a namespace to itself so that no packet filter of this machine sees what goes through it.
 
+use std::env::temp_dir;
+use std::fs::File;
 use std::net::Ipv4Addr;
 use std::process::Command;
+
+use rustix::process::getuid;
 
 /// Hosts `0..size`, all of which this machine can reach. Gone on drop.
 pub struct Net {
     number: u8,
     size: usize,
+    /// Nobody else has this number while this is open.
+    _claim: File,
 }
 
 impl Net {
     /// Makes `size` hosts. Needs to be root.
     pub fn new(size: usize) -> Self {
-        let number = u8::try_from(std::process::id() % 254).unwrap_or_default() + 1;
-        let net = Self { number, size };
+        let (number, claim) = (1..=254).find_map(claim).expect("a number that no other network has");
+        let net = Self { number, size, _claim: claim };
         // What a run that was killed may have left.
         net.clear();
         let hub = net.hub();
@@ -134,6 +140,13 @@ impl Drop for Net {
     fn drop(&mut self) {
         self.clear();
     }
+}
+
+/// Takes a number, unless another network has it, also of another process.
+fn claim(number: u8) -> Option<(u8, File)> {
+    let path = temp_dir().join(format!("portolan-test-net-{}-{number}", getuid().as_raw()));
+    let file = File::options().write(true).create(true).truncate(false).open(path).expect("a file");
+    file.try_lock().is_ok().then_some((number, file))
 }
 
 /// What a host sends to an address goes to a card that nobody has.
