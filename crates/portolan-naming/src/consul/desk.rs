@@ -94,6 +94,8 @@ pub(super) struct Desk {
     away: BTreeSet<At>,
     /// Those that have not said yet what they hold, and what was registered with them when they were left.
     left: BTreeMap<At, BTreeSet<InstanceId>>,
+    /// What agents were asked to register without giving an answer: they may come to it at any time.
+    unanswered: BTreeMap<At, BTreeSet<InstanceId>>,
     /// Which configured server is which node's agent, as far as met.
     agents: BTreeMap<String, At>,
     /// What an agent that was the home before holds still, whether the catalog shows it or not.
@@ -173,6 +175,7 @@ impl Desk {
             holding: false,
             away: BTreeSet::new(),
             left: BTreeMap::new(),
+            unanswered: BTreeMap::new(),
             agents: BTreeMap::new(),
             strays: Strays::default(),
             behind: BTreeMap::new(),
@@ -273,6 +276,7 @@ impl Desk {
                 self.strays.told(id, *at, now);
             }
         }
+        self.note_answers(done);
         if let (None, [(_, Call::Look { service })]) = (&done.failed, &done.act.calls[..]) {
             self.asked.remove(id);
             return self.proven(id, service, done.index);

@@ -11,7 +11,9 @@ use tokio::time::Instant;
 
 use super::super::config::Flavour;
 use super::super::job::Goal;
-use super::{At, Desk};
+use super::super::line::Trouble;
+use super::super::wanted::Call;
+use super::{At, Desk, Done};
 
 /// How many ids are remembered that were deregistered while an agent was away. An agent that nobody gives signs of life
 /// for more than these lets go of the rest by itself.
@@ -65,6 +67,32 @@ impl Desk {
         }
     }
 
+    /// Remembers which registrations got no answer.
+    pub(super) fn note_answers(&mut self, done: &Done) {
+        if self.config.flavour == Flavour::Portolan {
+            return;
+        }
+        let id = &done.act.id;
+        match &done.failed {
+            Some((at, Call::Register { .. }, Trouble::Unreachable(_))) => {
+                let unanswered = self.unanswered.entry(*at).or_default();
+                if unanswered.len() < LIMIT {
+                    unanswered.insert(id.clone());
+                }
+            }
+            Some(_) => {}
+            None => {
+                for (at, call) in &done.act.calls {
+                    if matches!(call, Call::Register { .. })
+                        && let Some(unanswered) = self.unanswered.get_mut(at)
+                    {
+                        unanswered.remove(id);
+                    }
+                }
+            }
+        }
+    }
+
     /// An agent that was the home before lives. Unless it has lost its memory it brings back what was registered with it then.
     pub(in super::super) fn alive(&mut self, at: At, now: Instant) {
         self.strays.alive(at);
@@ -88,7 +116,16 @@ impl Desk {
                 self.soon(held.id.clone());
             }
         }
-        self.strays.only(at, &held.into_iter().map(|held| held.id).collect(), now);
+        // What it has not come to yet it does not say that it holds; it comes to it before it is told to let go.
+        let unanswered = self.unanswered.remove(&at).unwrap_or_default();
+        for id in &unanswered {
+            if self.wanted.contains(id) && !self.is_home(at) {
+                self.strays.found(id, at, now);
+                self.soon(id.clone());
+            }
+        }
+        let holds = held.into_iter().map(|held| held.id).chain(unanswered).collect();
+        self.strays.only(at, &holds, now);
         if self.left.is_empty() {
             self.behind.retain(|id, _| self.strays.contains(id));
         }
@@ -171,6 +208,36 @@ mod tests {
         stage.now += Duration::from_secs(5);
         assert_eq!(stage.asks(), "");
         assert!(stage.desk.behind.is_empty() && stage.desk.strays.ids().next().is_none());
+    }
+
+    #[test]
+    fn what_an_agent_has_not_come_to_yet_it_is_told_to_let_go_of() {
+        let mut stage = registered();
+        let home = |at, node: &str| Home { at, node: node.to_owned(), foreign: None };
+        stage.desk.unsettle();
+        stage.read(6, vec![]);
+        stage.desk.settle(home(1, "m"));
+        let given_up = || Some(Trouble::Unreachable("given up".to_owned()));
+        assert_eq!(stage.asks_for(given_up), "1:register");
+        stage.desk.unsettle();
+        stage.desk.settle(home(0, "n"));
+        stage.desk.alive(1, stage.now);
+        stage.desk.back(1, [], stage.now);
+        assert_eq!(stage.asks(), "0:register");
+        stage.read(8, vec![row("n", false, 8)]);
+        assert_eq!([stage.asks(), stage.asks()], ["1:let-go", ""]);
+        // What was answered is said.
+        stage.desk.unsettle();
+        stage.read(9, vec![]);
+        stage.desk.settle(home(1, "m"));
+        assert_eq!(stage.asks(), "1:register");
+        stage.desk.unsettle();
+        stage.desk.settle(home(0, "n"));
+        stage.desk.alive(1, stage.now);
+        stage.desk.back(1, [], stage.now);
+        assert_eq!(stage.asks(), "0:register");
+        stage.read(10, vec![row("n", false, 10)]);
+        assert_eq!(stage.asks(), "");
     }
 
     #[test]

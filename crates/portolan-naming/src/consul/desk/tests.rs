@@ -50,7 +50,7 @@ impl Stage {
     }
 
     /// What is asked now, and fails so.
-    fn asks_for(&mut self, trouble: impl Fn() -> Option<Trouble>) -> String {
+    pub(super) fn asks_for(&mut self, trouble: impl Fn() -> Option<Trouble>) -> String {
         let acts = self.desk.acts(self.now, 16);
         let mut words: Vec<_> = acts.iter().flat_map(|act| &act.calls).map(word).collect();
         for act in acts {
