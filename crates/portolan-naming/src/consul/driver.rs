@@ -426,9 +426,10 @@ impl Loop {
             detail += &format!("; {kept} instances vanished and are kept for a while");
         }
         if self.reporter.say(state, detail.clone()) {
-            match state {
-                State::Degraded => tracing::warn!(detail, "the registry is away, or of little use"),
-                _ => tracing::info!(detail, "the registry is at work"),
+            if state == State::Degraded {
+                tracing::warn!(detail, "the registry is away, or of little use");
+            } else {
+                tracing::info!(detail, "the registry is at work");
             }
         }
     }

@@ -25,11 +25,7 @@ async fn a_server_that_only_pings_is_left() {
     between.swallow();
     // Nobody is there to answer this before there is another connection; the session lives, so nothing is missed meanwhile.
     settle(&*ours.registry, instance("web", 2)).await;
-    let seen = Seen::by(&direct.registry).await;
-    seen.until("both are there", |ids| ids.len() == 2).await;
-    ours.close().await;
-    seen.until("both are gone", |ids| ids.is_empty()).await;
-    direct.close().await;
+    both_come_and_go(ours, direct).await;
 }
 
 /// Another server that takes sessions is not waited beside for as long.
@@ -49,10 +45,7 @@ async fn it_is_left_sooner_where_another_serves() {
     let took = begun.elapsed();
     // It takes a second and a half; without another server, five seconds and more.
     assert!(took < Duration::from_secs(4), "{took:?}");
-    ours.close().await;
-    let seen = Seen::by(&direct.registry).await;
-    seen.until("both are gone", |ids| ids.is_empty()).await;
-    direct.close().await;
+    both_come_and_go(ours, direct).await;
 }
 
 /// A server that comes upon the end of a session just as its owner returns to it may answer a `sync` as well, and never the
@@ -66,6 +59,11 @@ async fn a_server_that_takes_no_write_is_left() {
     ours.registry.register(instance("web", 1)).await.unwrap();
     between.cut_off(HandsOn::PingsAndSyncs);
     settle(&*ours.registry, instance("web", 2)).await;
+    both_come_and_go(ours, direct).await;
+}
+
+/// What is registered with `ours` is there, and goes with it.
+async fn both_come_and_go(ours: Opened, direct: Opened) {
     let seen = Seen::by(&direct.registry).await;
     seen.until("both are there", |ids| ids.len() == 2).await;
     ours.close().await;

@@ -210,34 +210,29 @@ mod tests {
         assert!(stage.desk.behind.is_empty() && stage.desk.strays.ids().next().is_none());
     }
 
-    #[test]
-    fn what_an_agent_has_not_come_to_yet_it_is_told_to_let_go_of() {
-        let mut stage = registered();
+    /// The home on `n` is gone, and `m` is the home until `n` is again: it was asked to register, and left.
+    fn asked_and_left(stage: &mut Stage, answer: Option<&Trouble>) {
         let home = |at, node: &str| Home { at, node: node.to_owned(), foreign: None };
         stage.desk.unsettle();
         stage.read(6, vec![]);
         stage.desk.settle(home(1, "m"));
-        let given_up = || Some(Trouble::Unreachable("given up".to_owned()));
-        assert_eq!(stage.asks_for(given_up), "1:register");
+        assert_eq!(stage.asks_for(|| answer.cloned()), "1:register");
         stage.desk.unsettle();
         stage.desk.settle(home(0, "n"));
-        stage.desk.alive(1, stage.now);
-        stage.desk.back(1, [], stage.now);
-        assert_eq!(stage.asks(), "0:register");
-        stage.read(8, vec![row("n", false, 8)]);
-        assert_eq!([stage.asks(), stage.asks()], ["1:let-go", ""]);
-        // What was answered is said.
-        stage.desk.unsettle();
-        stage.read(9, vec![]);
-        stage.desk.settle(home(1, "m"));
-        assert_eq!(stage.asks(), "1:register");
-        stage.desk.unsettle();
-        stage.desk.settle(home(0, "n"));
-        stage.desk.alive(1, stage.now);
-        stage.desk.back(1, [], stage.now);
-        assert_eq!(stage.asks(), "0:register");
-        stage.read(10, vec![row("n", false, 10)]);
-        assert_eq!(stage.asks(), "");
+    }
+
+    #[test]
+    fn what_an_agent_has_not_come_to_yet_it_is_told_to_let_go_of() {
+        let given_up = Trouble::Unreachable("given up".to_owned());
+        for (answer, told) in [(Some(&given_up), "1:let-go"), (None, "")] {
+            let mut stage = registered();
+            asked_and_left(&mut stage, answer);
+            stage.desk.alive(1, stage.now);
+            stage.desk.back(1, [], stage.now);
+            assert_eq!(stage.asks(), "0:register");
+            stage.read(8, vec![row("n", false, 8)]);
+            assert_eq!([stage.asks(), stage.asks()], [told, ""], "{answer:?}");
+        }
     }
 
     #[test]
