@@ -119,7 +119,8 @@ impl Desk {
         // What it has not come to yet it does not say that it holds; it comes to it before it is told to let go.
         let unanswered = self.unanswered.remove(&at).unwrap_or_default();
         for id in &unanswered {
-            if self.wanted.contains(id) && !self.is_home(at) {
+            let behind = self.behind.contains_key(id) && held.iter().all(|held| held.id != *id);
+            if (behind || self.wanted.contains(id)) && !self.is_home(at) {
                 self.strays.found(id, at, now);
                 self.soon(id.clone());
             }
@@ -232,6 +233,27 @@ mod tests {
             assert_eq!(stage.asks(), "0:register");
             stage.read(8, vec![row("n", false, 8)]);
             assert_eq!([stage.asks(), stage.asks()], [told, ""], "{answer:?}");
+        }
+    }
+
+    #[test]
+    fn what_was_deregistered_before_an_agent_came_to_it_is_no_ghost() {
+        for (others, told) in [(None, "1:let-go"), (Some(of_life(1)), "")] {
+            let mut stage = registered();
+            asked_and_left(&mut stage, Some(&Trouble::Unreachable("given up".to_owned())));
+            assert_eq!(stage.asks(), "0:register");
+            stage.read(8, vec![row("n", false, 8)]);
+            assert_eq!(stage.asks(), "");
+            let mut reply = stage.write(Goal::Deregister(Guard::Anyone));
+            assert_eq!(stage.asks(), "0:deregister");
+            stage.read(9, vec![]);
+            assert_eq!(stage.asks(), "");
+            assert!(reply.try_recv().unwrap().is_ok());
+            stage.desk.alive(1, stage.now);
+            stage.desk.back(1, others, stage.now);
+            assert_eq!([stage.asks(), stage.asks()], [told, ""]);
+            stage.now += Duration::from_secs(5);
+            assert_eq!(stage.asks(), "", "once is enough");
         }
     }
 
